@@ -1,0 +1,35 @@
+"""What avfusion raises on bad input: always a ``ValueError`` or a ``TypeError``, always one message."""
+
+
+class InvalidValueError(ValueError):
+    """A parameter has a value, shape or width that the called part does not take."""
+
+
+class InvalidTypeError(TypeError):
+    """A parameter has a type or dtype that the called part does not take."""
+
+
+class AlignmentError(InvalidValueError):
+    """Real tokens that no frame can hold; the message says which."""
+
+
+class PlaceholderError(InvalidValueError):
+    """Placeholder tokens in the text and embeddings to put there differ in number."""
+
+
+class CheckpointError(InvalidValueError):
+    """A saved file does not fit the module it is loaded into; the message names what differs."""
+
+
+class MediaError(InvalidValueError):
+    """A media file that cannot be read; the message names the file and the reason."""
+
+
+__all__ = [
+    "AlignmentError",
+    "CheckpointError",
+    "InvalidTypeError",
+    "InvalidValueError",
+    "MediaError",
+    "PlaceholderError",
+]

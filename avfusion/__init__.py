@@ -8,6 +8,14 @@ from avfusion.errors import (
     MediaError,
     PlaceholderError,
 )
+from avfusion.modules import (
+    AudioVisualConnector,
+    CausalQFormer,
+    DiversityLoss,
+    FrameSynchroniser,
+    MultiResolutionProjector,
+    SlidingWindowProjector,
+)
 from avfusion.types import (
     AudioEncoder,
     Frames,
@@ -25,13 +33,19 @@ __version__ = "0.1.0"
 __all__ = [
     "AlignmentError",
     "AudioEncoder",
+    "AudioVisualConnector",
+    "CausalQFormer",
     "CheckpointError",
+    "DiversityLoss",
+    "FrameSynchroniser",
     "Frames",
     "InvalidTypeError",
     "InvalidValueError",
     "LLMEmbeddings",
     "MediaError",
+    "MultiResolutionProjector",
     "PlaceholderError",
+    "SlidingWindowProjector",
     "TokenStream",
     "Video",
     "VisualEncoder",

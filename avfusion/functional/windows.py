@@ -1,0 +1,128 @@
+"""Sliding windows over frames."""
+
+import torch
+from torch import Tensor
+
+from avfusion._shapes import Bool, Float, Int
+from avfusion.errors import InvalidValueError
+from avfusion.types import Frames, Windows
+
+
+def check_window(window_frames: int, stride_frames: int) -> None:
+    """Raises :class:`~avfusion.InvalidValueError` unless ``1 <= stride_frames <= window_frames``."""
+    if window_frames < 1:
+        raise InvalidValueError(f"window_frames: must be at least 1, found {window_frames}")
+    if not 1 <= stride_frames <= window_frames:
+        raise InvalidValueError(
+            f"stride_frames: must be between 1 and window_frames = {window_frames}, so that no frame is left out, "
+            f"found {stride_frames}"
+        )
+
+
+def num_windows(
+    num_frames: Int[Tensor, "*batch"], window_frames: int, stride_frames: int | None = None
+) -> Int[Tensor, "*batch"]:
+    r"""Windows that a clip is cut into: the fewest that cover it, so none holds padding only.
+
+    .. math:: W = \begin{cases} 0 & T = 0 \\ 1 + \lceil \max(T - K, 0) / s \rceil & T > 0 \end{cases}
+
+    Args:
+        num_frames: int64 tensor of any shape: real frames :math:`T` of each clip.
+        window_frames: frames a window, :math:`K`.
+        stride_frames: frames from one window's start to the next's, :math:`s`; ``window_frames`` without it.
+
+    Returns:
+        Windows of each clip, in the shape of ``num_frames``.
+
+    Example:
+        >>> import torch
+        >>> num_windows(torch.tensor([0, 1, 10, 11, 60]), window_frames=10).tolist()
+        [0, 1, 1, 2, 6]
+        >>> num_windows(torch.tensor([10, 11, 60]), window_frames=10, stride_frames=5).tolist()
+        [1, 2, 11]
+    """
+    stride = window_frames if stride_frames is None else stride_frames
+    check_window(window_frames, stride)
+    beyond = (num_frames - window_frames).clamp(min=0)
+    return torch.where(num_frames > 0, 1 + (beyond + stride - 1) // stride, 0)
+
+
+def num_frames_of(mask: Bool[Tensor, "batch frame token"]) -> Int[Tensor, " batch"]:
+    """Frames of each clip up to its last real one.
+
+    Args:
+        mask: ``(batch, frame, token)`` bool.
+
+    Example:
+        >>> import torch
+        >>> num_frames_of(torch.tensor([[[True], [False], [True], [False]]])).tolist()
+        [3]
+    """
+    places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    return torch.where(mask.any(-1), places, 0).amax(1) if mask.shape[1] else mask.new_zeros(mask.shape[0]).long()
+
+
+def cut_windows(frames: Frames, window_frames: int, stride_frames: int | None = None) -> Windows:
+    """Cuts each clip's frames into windows; the last one's missing frames are masked.
+
+    Args:
+        frames: tokens ``(batch, frame, token, dim)``; each clip's frames start at index 0.
+        window_frames: frames a window.
+        stride_frames: frames from one window's start to the next's; ``window_frames`` without it.
+
+    Returns:
+        As many windows for each clip as the longest needs; those that a clip alone would not have are masked.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import Frames
+        >>> windows = cut_windows(Frames.from_rate(torch.randn(2, 7, 4, 8), 2.0, lengths=[7, 3]), window_frames=3)
+        >>> windows.tokens.shape, windows.window_mask.tolist()
+        (torch.Size([6, 3, 4, 8]), [[True, True, True], [True, False, False]])
+    """
+    stride = window_frames if stride_frames is None else stride_frames
+    batch, total, slots, dim = frames.tokens.shape
+    wanted = num_windows(num_frames_of(frames.mask), window_frames, stride)
+    count = int(num_windows(torch.tensor(total), window_frames, stride))
+    starts = torch.arange(count, device=frames.tokens.device) * stride
+    index = starts[:, None] + torch.arange(window_frames, device=frames.tokens.device)
+
+    missing = max((count - 1) * stride + window_frames - total, 0) if count else 0
+    pad = torch.nn.functional.pad
+    tokens = pad(torch.where(frames.mask[..., None], frames.tokens, 0), (0, 0, 0, 0, 0, missing))
+    mask = pad(frames.mask, (0, 0, 0, missing))
+    spans = pad(frames.spans, (0, 0, 0, missing))
+
+    place = torch.arange(count, device=frames.tokens.device)
+    mask = mask[:, index] & (place < wanted[:, None])[..., None, None]
+    tokens = torch.where(mask[..., None], tokens[:, index], 0)
+    real = mask.any(-1)
+    begin = torch.where(real, spans[:, index, 0], torch.inf).amin(-1)
+    end = torch.where(real, spans[:, index, 1], -torch.inf).amax(-1)
+    window_mask = real.any(-1)
+    return Windows(
+        tokens=tokens.reshape(batch * count, window_frames, slots, dim),
+        mask=mask.reshape(batch * count, window_frames, slots),
+        spans=torch.where(window_mask[..., None], torch.stack([begin, end], -1), 0.0),
+        window_mask=window_mask,
+    )
+
+
+def spread_over_positions(
+    windows: Float[Tensor, "batch windows 2"] | Bool[Tensor, "batch windows"], num_queries: int
+) -> Tensor:
+    """Repeats what is known of each window for each of its query positions.
+
+    Args:
+        windows: ``(batch, windows, ...)``.
+        num_queries: positions a window.
+
+    Returns:
+        ``(batch, windows * num_queries, ...)``.
+
+    Example:
+        >>> import torch
+        >>> spread_over_positions(torch.tensor([[True, False]]), num_queries=2).tolist()
+        [[True, True, False, False]]
+    """
+    return windows.repeat_interleave(num_queries, dim=1)

@@ -1,0 +1,5 @@
+"""Weights released by others, as avfusion's components."""
+
+from avfusion.interop.release import connector_from_release
+
+__all__ = ["connector_from_release"]

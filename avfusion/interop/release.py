@@ -1,0 +1,183 @@
+"""The FAVOR and video-SALMONN releases' connector weights."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from torch import Tensor
+
+from avfusion.errors import CheckpointError, InvalidValueError
+from avfusion.functional.masks import CausalDirection, check_direction
+from avfusion.modules.audio_visual_connector import AudioVisualConnector
+from avfusion.modules.causal_qformer import CausalQFormer
+from avfusion.modules.component import load_exactly
+from avfusion.modules.frame_synchroniser import FrameSynchroniser
+from avfusion.modules.multi_resolution_projector import MultiResolutionProjector
+from avfusion.modules.sliding_window_projector import SlidingWindowProjector
+
+_SLOTS = 32
+_FRAME_RATE, _AUDIO_RATE = 2.0, 50.0
+_PREFIX = "projector.window_encoder."
+
+# The release keeps one Q-Former under up to three sets of names; the joint one is read.
+_TOP = {
+    "ln_joint": "input_norm",
+    "joint_frame_position_embedding.weight": "position_embedding",
+    "joint_query_tokens": "query_tokens",
+    "joint_Qformer.bert.embeddings.LayerNorm": "query_norm",
+}
+_LAYER = {
+    "attention.self.query": "self_attention.attention.q_proj",
+    "attention.self.key": "self_attention.attention.k_proj",
+    "attention.self.value": "self_attention.attention.v_proj",
+    "attention.output.dense": "self_attention.attention.out_proj",
+    "attention.output.LayerNorm": "self_attention.norm",
+    "intermediate_query.dense": "query_feed_forward.up",
+    "output_query.dense": "query_feed_forward.down",
+    "output_query.LayerNorm": "query_feed_forward.norm",
+}
+_LAYER |= {
+    f"{theirs}{old.removeprefix('attention')}": new.replace("self_attention", ours)
+    for theirs, ours in (("crossattention", "cross_attention"), ("encoder_causal_attention", "causal_attention"))
+    for old, new in tuple(_LAYER.items())[:5]
+}
+_OUTER = {
+    "llama_proj_joint": "projector.proj",
+    "speech_pre_qformer_proj": "input_projections.audio",
+    "low_query_tokens": "projector.fine_query_tokens",
+}
+_NAMES = {old: _PREFIX + new for old, new in _TOP.items()} | _OUTER
+_LAYER_NAME = re.compile(r"joint_Qformer\.bert\.encoder\.layer\.(\d+)\.(.+)")
+
+
+def connector_from_release(
+    state_dict: Mapping[str, Tensor],
+    *,
+    num_heads: int,
+    window_frames: int,
+    causal_direction: str,
+    fine_window_frames: int | None = None,
+) -> AudioVisualConnector:
+    """Builds a connector from the tensors of a released checkpoint, with the release's behaviour.
+
+    Every size but the arguments is read off the tensors. The connector takes plain tensors at the released rates, ``visual``
+    ``(batch, frame, 32, dim)`` at 2 frames a second and ``audio`` ``(batch, time, dim)`` at 50 tokens a second, and attends
+    to empty slots as the release does. Weights without causal attention give a plain Q-Former; weights with
+    ``low_query_tokens`` (video-SALMONN) a :class:`~avfusion.MultiResolutionProjector`.
+
+    Args:
+        state_dict: the release's names to tensors, more than the connector's (the language model's, the encoders') allowed.
+        num_heads: attention heads.
+        window_frames: frames a window.
+        causal_direction: ``"reversed"``, which the released weights were trained with, or ``"causal"``; a remark after it,
+            as in ``"reversed (as released)"``, is not read.
+        fine_window_frames: frames a fine window; given if and only if there are ``low_query_tokens``.
+
+    Returns:
+        The connector in evaluation mode, in the tensors' dtype.
+
+    Raises:
+        CheckpointError: tensors missing, of another shape, or of the connector but unknown.
+        InvalidValueError: ``fine_window_frames`` given or missing against the weights, an unknown direction.
+
+    Example:
+        >>> from safetensors.torch import load_file  # doctest: +SKIP
+        >>> connector = connector_from_release(
+        ...     load_file("favor.safetensors"), num_heads=12, window_frames=10, causal_direction="reversed"
+        ... )  # doctest: +SKIP
+    """
+    named = dict(_rename(state_dict))
+    for name in ("position_embedding", "query_tokens", "input_norm.weight"):
+        if _PREFIX + name not in named:
+            raise CheckpointError(f"state_dict: holds no released connector, {_release_name(name)} is missing")
+    if "projector.proj.weight" not in named:
+        raise CheckpointError("state_dict: holds no released connector, llama_proj_joint.weight is missing")
+    direction = causal_direction.partition(" ")[0]
+    check_direction(direction)
+    connector = _build(named, num_heads, window_frames, cast(CausalDirection, direction), fine_window_frames)
+    positions = _PREFIX + "position_embedding"
+    # The table is longer than a window; the rows past it are never read.
+    named[positions] = named[positions][: window_frames * _SLOTS]
+    load_exactly(connector, named, "state_dict")
+    return connector.to(named["projector.proj.weight"].dtype).eval()
+
+
+def _release_name(name: str) -> str:
+    stem = name.removesuffix(".weight")
+    old = next(old for old, new in _TOP.items() if new == stem)
+    return old + name[len(stem) :]
+
+
+def _rename(state_dict: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in state_dict.items():
+        layer = _LAYER_NAME.fullmatch(name)
+        stem, _, kind = (layer[2] if layer else name).rpartition(".")
+        if layer:
+            if stem not in _LAYER:
+                raise CheckpointError(f"state_dict: unknown tensor of the released Q-Former, {name}")
+            yield f"{_PREFIX}layers.{layer[1]}.{_LAYER[stem]}.{kind}", tensor
+        elif name in _NAMES:
+            yield _NAMES[name], tensor.squeeze(0) if name.endswith("query_tokens") else tensor
+        elif stem in _NAMES:
+            yield f"{_NAMES[stem]}.{kind}", tensor
+        elif name.startswith("joint_Qformer."):
+            raise CheckpointError(f"state_dict: unknown tensor of the released Q-Former, {name}")
+
+
+def _build(
+    named: Mapping[str, Tensor],
+    num_heads: int,
+    window_frames: int,
+    causal_direction: CausalDirection,
+    fine_window_frames: int | None,
+) -> AudioVisualConnector:
+    def shape(name: str) -> tuple[int, ...]:
+        return tuple(named[name].shape)
+
+    layers = _PREFIX + "layers."
+    input_dim, (num_queries, hidden) = shape(_PREFIX + "input_norm.weight")[0], shape(_PREFIX + "query_tokens")
+    audio_map = "input_projections.audio.weight"
+    audio_dim = shape(audio_map)[0] if audio_map in named else input_dim // 2
+    fine = "projector.fine_query_tokens"
+    if (fine in named) != (fine_window_frames is not None):
+        raise InvalidValueError(
+            "fine_window_frames: must be given if and only if the weights hold low_query_tokens, "
+            f"found {fine_window_frames} and {'some' if fine in named else 'none'}"
+        )
+    qformer = CausalQFormer(
+        input_dim=input_dim,
+        hidden_size=hidden,
+        num_layers=1
+        + max((int(name[len(layers) :].split(".")[0]) for name in named if name.startswith(layers)), default=0),
+        num_heads=num_heads,
+        num_queries=num_queries,
+        intermediate_size=next((t.shape[0] for n, t in named.items() if n.endswith("feed_forward.up.weight")), None),
+        window_frames=window_frames,
+        tokens_per_frame=_SLOTS,
+        causal_direction=causal_direction if any("causal_attention" in name for name in named) else None,
+        padding="released",
+    )
+    llm_dim = shape("projector.proj.weight")[0]
+    projector = (
+        SlidingWindowProjector(window_encoder=qformer, window_frames=window_frames, llm_dim=llm_dim)
+        if fine_window_frames is None
+        else MultiResolutionProjector(
+            window_encoder=qformer,
+            window_frames=window_frames,
+            fine_window_frames=fine_window_frames,
+            fine_num_queries=shape(fine)[0],
+            llm_dim=llm_dim,
+        )
+    )
+    return AudioVisualConnector(
+        synchroniser=FrameSynchroniser(
+            visual_dim=input_dim - audio_dim,
+            stream_dims={"audio": audio_dim},
+            frame_rate=_FRAME_RATE,
+            stream_rates={"audio": _AUDIO_RATE},
+            slots=_SLOTS,
+            padding="released",
+        ),
+        projector=projector,
+        input_dims={"audio": shape(audio_map)[1]} if audio_map in named else {},
+    )

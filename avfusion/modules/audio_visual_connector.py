@@ -1,0 +1,155 @@
+"""Synchroniser and projector in one module."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from avfusion._shapes import Bool, Float
+from avfusion.errors import InvalidValueError
+from avfusion.modules.component import Component
+from avfusion.modules.frame_synchroniser import VISUAL, FrameSynchroniser
+from avfusion.modules.sliding_window_projector import SlidingWindowProjector
+from avfusion.types import Frames, LLMEmbeddings, TokenStream
+
+
+class AudioVisualConnector(Component):
+    """From the encoders' tokens to the language model's embeddings: all that FAVOR trains outside the language model.
+
+    Args:
+        synchroniser: puts the streams onto the video's frames; the paper's (visual and audio, 768 wide) without it.
+        projector: cuts windows and projects them; the paper's (10 frames, 32 queries, 4096 wide) without it. Its window encoder
+            must take the synchroniser's frames.
+        input_dims: width of streams whose encoder is wider or narrower than the synchroniser wants, by name; each gets a
+            trained linear map. Without synchroniser and ``input_dims`` it is the paper's: ``{"audio": 1280}``.
+
+    Raises:
+        InvalidValueError: parts that do not fit each other.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import AudioVisualConnector, CausalQFormer, FrameSynchroniser, SlidingWindowProjector
+        >>> qformer = CausalQFormer(
+        ...     input_dim=48, hidden_size=32, num_heads=4, num_queries=4, window_frames=5, tokens_per_frame=25
+        ... )
+        >>> connector = AudioVisualConnector(
+        ...     synchroniser=FrameSynchroniser(visual_dim=24, stream_dims={"audio": 24}, slots=25),
+        ...     projector=SlidingWindowProjector(window_encoder=qformer, window_frames=5, llm_dim=64),
+        ...     input_dims={"audio": 40},
+        ... )
+        >>> out = connector(visual=torch.randn(2, 20, 16, 24), audio=torch.randn(2, 500, 40))  # 10 s at 2 and 50 a second
+        >>> out.embeddings.shape
+        torch.Size([2, 16, 64])
+        >>> connector(audio=torch.randn(2, 500, 40)).embeddings.shape  # no video: no dummy
+        torch.Size([2, 16, 64])
+    """
+
+    def __init__(
+        self,
+        *,
+        synchroniser: FrameSynchroniser | None = None,
+        projector: SlidingWindowProjector | None = None,
+        input_dims: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__()
+        if input_dims is None:
+            input_dims = {"audio": 1280} if synchroniser is None else {}
+        self.synchroniser = FrameSynchroniser() if synchroniser is None else synchroniser
+        self.projector = SlidingWindowProjector() if projector is None else projector
+        dims = self.synchroniser.dims
+        unknown = sorted(set(input_dims) - set(dims))
+        if unknown:
+            raise InvalidValueError(f"input_dims: must be among the streams {sorted(dims)}, found {unknown}")
+        reserved = sorted({"instruction", "instruction_mask"} & set(dims))
+        if reserved:
+            raise InvalidValueError(f"stream_dims: {reserved} are arguments of this module; name the streams otherwise")
+        self._check_fit()
+        self.input_projections = nn.ModuleDict(
+            {name: nn.Linear(width, dims[name]) for name, width in input_dims.items()}
+        )
+
+    def _check_fit(self) -> None:
+        encoder = self.projector.window_encoder
+        for name, wanted in (
+            ("input_dim", self.synchroniser.output_dim),
+            ("tokens_per_frame", self.synchroniser.tokens_per_frame),
+        ):
+            found = getattr(encoder, name, wanted)
+            if found != wanted:
+                raise InvalidValueError(
+                    f"projector: its window encoder's {name} must be the synchroniser's {wanted}, found {found}"
+                )
+
+    @property
+    def llm_dim(self) -> int:
+        """Width of the embeddings."""
+        return self.projector.llm_dim
+
+    def num_output_tokens(self, durations: Tensor | Sequence[float] | float) -> Tensor:
+        """How many embeddings clips will give, at the synchroniser's frame rate, without running anything.
+
+        Args:
+            durations: seconds of each clip, the longer of its sound and pictures.
+
+        Returns:
+            int64 tensor in the shape of ``durations``.
+        """
+        return self.projector.num_output_tokens(durations, frame_rate=self.synchroniser.frame_rate)
+
+    def forward(
+        self,
+        visual: Frames | Tensor | None = None,
+        *,
+        instruction: Float[Tensor, "batch length instruction_dim"] | None = None,
+        instruction_mask: Bool[Tensor, "batch length"] | None = None,
+        **streams: TokenStream | Tensor | None,
+    ) -> LLMEmbeddings:
+        """Connects a batch of clips.
+
+        Args:
+            visual: frames, or a plain ``(batch, frame, token, dim)`` at the synchroniser's frame rate, or ``None``.
+            instruction: ``(batch, length, instruction_dim)``: what the clips are asked, for window encoders that take it.
+            instruction_mask: ``(batch, length)`` bool.
+            **streams: each named stream, or a plain ``(batch, time, dim)`` at its rate, or ``None``.
+
+        Returns:
+            Embeddings with their mask, time spans and query states.
+
+        Raises:
+            AlignmentError: real tokens that fit no frame or no slot.
+            InvalidValueError: unknown streams, widths or batches that do not fit, no stream at all.
+        """
+        frames = self.synchronise(visual, **streams)
+        return self.projector(frames, instruction=instruction, instruction_mask=instruction_mask)
+
+    def synchronise(self, visual: Frames | Tensor | None = None, **streams: TokenStream | Tensor | None) -> Frames:
+        """The projected streams on the video's frames; arguments as for :meth:`forward`."""
+        sync = self.synchroniser
+        given: dict[str, Frames | TokenStream] = {}
+        if visual is not None:
+            given[VISUAL] = sync.as_frames(visual)
+        for name, value in streams.items():
+            if value is not None and name in sync.stream_rates:
+                given[name] = sync.as_stream(name, value)
+        if given:
+            like = next(iter(given.values())).tokens
+            for name in self.input_projections:  # an absent modality keeps its map in the graph
+                given.setdefault(name, self._nothing(name, like))
+        for name, projection in self.input_projections.items():
+            if name in given:
+                given[name] = self._project(name, given[name], projection)
+        return sync(**{**dict.fromkeys(streams), **given})
+
+    def _nothing(self, name: str, like: Tensor) -> Frames | TokenStream:
+        batch, dim = like.shape[0], self.input_projections[name].in_features
+        if name == VISUAL:
+            return Frames.empty(batch, 1, dim, dtype=like.dtype, device=like.device)
+        return TokenStream.empty(batch, dim, dtype=like.dtype, device=like.device)
+
+    def _project(self, name: str, value: Frames | TokenStream, projection: nn.Module) -> Frames | TokenStream:
+        width = projection.in_features
+        if value.tokens.shape[-1] != width:
+            raise InvalidValueError(f"{name}: must have width {width}, found {value.tokens.shape[-1]}")
+        # Masked places are cleared first: NaN there would reach the map's gradient.
+        clean = torch.where(value.mask[..., None], value.tokens, 0)
+        return value._replace(tokens=projection(clean))

@@ -1,0 +1,159 @@
+"""One layer of the causal Q-Former."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from avfusion._shapes import Bool, Float
+from avfusion.functional.attention import AttentionImplementation
+from avfusion.functional.masks import FrameCausalMask, Padding
+from avfusion.modules.attention import MultiHeadAttention
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with a GELU between them, a residual connection, and a LayerNorm after it."""
+
+    def __init__(self, *, dim: int, intermediate_dim: int, dropout: float, layer_norm_eps: float) -> None:
+        super().__init__()
+        self.up = nn.Linear(dim, intermediate_dim)
+        self.down = nn.Linear(intermediate_dim, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(dim, eps=layer_norm_eps)
+
+    def forward(self, states: Float[Tensor, "window token dim"]) -> Float[Tensor, "window token dim"]:
+        """``LayerNorm(x + W_2 GELU(W_1 x))``."""
+        return self.norm(states + self.dropout(self.down(nn.functional.gelu(self.up(states)))))
+
+
+class ResidualAttention(nn.Module):
+    """Attention with dropout, a residual connection, and a LayerNorm after it."""
+
+    def __init__(
+        self,
+        *,
+        query_dim: int,
+        key_dim: int | None = None,
+        num_heads: int,
+        dropout: float,
+        layer_norm_eps: float,
+        attn_implementation: AttentionImplementation,
+    ) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(
+            query_dim=query_dim,
+            key_dim=key_dim,
+            num_heads=num_heads,
+            dropout=dropout,
+            attn_implementation=attn_implementation,
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(query_dim, eps=layer_norm_eps)
+
+    def forward(
+        self,
+        query: Float[Tensor, "window q query_dim"],
+        key_value: Float[Tensor, "window k key_dim"],
+        *,
+        causal: FrameCausalMask | None = None,
+        key_mask: Bool[Tensor, "window k"] | None = None,
+        average_unseen: bool = False,
+    ) -> Float[Tensor, "window q query_dim"]:
+        """``LayerNorm(x + attention(x, y))``."""
+        mixed = self.attention(query, key_value, causal=causal, key_mask=key_mask, average_unseen=average_unseen)
+        return self.norm(query + self.dropout(mixed))
+
+
+class LayerInput(NamedTuple):
+    """What every layer gets beside its states.
+
+    Attributes:
+        tokens: ``(window, token, input_dim)``: the window's embedded tokens, the same for every layer.
+        token_mask: ``(window, token)`` bool, or ``None``: all real.
+        state_mask: ``(window, query + instruction)`` bool, or ``None``: all real.
+    """
+
+    tokens: Tensor
+    token_mask: Tensor | None
+    state_mask: Tensor | None
+
+
+class CausalQFormerLayer(nn.Module):
+    """Causal attention over the window's tokens; then the queries attend to each other, to the result, and feed forward.
+
+    Args: as for :class:`~avfusion.CausalQFormer`; ``causal`` says whether there is causal attention, ``with_instruction`` adds
+    a feed-forward of the instruction tokens' own.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_dim: int,
+        hidden_size: int,
+        num_heads: int,
+        intermediate_size: int,
+        causal: bool,
+        padding: Padding,
+        with_instruction: bool,
+        dropout: float,
+        layer_norm_eps: float,
+        attn_implementation: AttentionImplementation,
+    ) -> None:
+        super().__init__()
+
+        def attention(query_dim: int, key_dim: int | None = None) -> ResidualAttention:
+            return ResidualAttention(
+                query_dim=query_dim,
+                key_dim=key_dim,
+                num_heads=num_heads,
+                dropout=dropout,
+                layer_norm_eps=layer_norm_eps,
+                attn_implementation=attn_implementation,
+            )
+
+        def feed_forward() -> FeedForward:
+            return FeedForward(
+                dim=hidden_size, intermediate_dim=intermediate_size, dropout=dropout, layer_norm_eps=layer_norm_eps
+            )
+
+        self.padding = padding
+        self.causal_attention = attention(input_dim) if causal else None
+        self.self_attention = attention(hidden_size)
+        self.cross_attention = attention(hidden_size, input_dim)
+        self.query_feed_forward = feed_forward()
+        self.instruction_feed_forward = feed_forward() if with_instruction else None
+
+    def encode_tokens(
+        self, inputs: LayerInput, causal: FrameCausalMask | None
+    ) -> Float[Tensor, "window token input_dim"]:
+        """The tokens that this layer's queries attend to."""
+        if self.causal_attention is None:
+            return inputs.tokens
+        key_mask = None if self.padding == "released" else inputs.token_mask
+        return self.causal_attention(inputs.tokens, inputs.tokens, causal=causal, key_mask=key_mask)
+
+    def forward(
+        self,
+        states: Float[Tensor, "window state hidden"],
+        inputs: LayerInput,
+        causal: FrameCausalMask | None,
+        num_queries: int,
+    ) -> Float[Tensor, "window state hidden"]:
+        """One layer.
+
+        Args:
+            states: ``(window, query + instruction, hidden)``: the queries' states first, the instruction's after them.
+            inputs: the window's tokens and the masks.
+            causal: structure of the causal attention.
+            num_queries: how many of the states are queries.
+        """
+        encoded = self.encode_tokens(inputs, causal)
+        states = self.self_attention(states, states, key_mask=inputs.state_mask)
+        queries, instruction = states[:, :num_queries], states[:, num_queries:]
+        queries = self.cross_attention(
+            queries, encoded, key_mask=inputs.token_mask, average_unseen=self.padding == "released"
+        )
+        queries = self.query_feed_forward(queries)
+        if self.instruction_feed_forward is None:
+            return queries
+        return torch.cat([queries, self.instruction_feed_forward(instruction)], 1)

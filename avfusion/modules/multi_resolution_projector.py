@@ -1,0 +1,100 @@
+"""Two resolutions of windows, joined."""
+
+import torch
+from torch import Tensor, nn
+
+from avfusion._shapes import Float
+from avfusion.errors import InvalidValueError
+from avfusion.modules.causal_qformer import CausalQFormer
+from avfusion.modules.sliding_window_projector import SlidingWindowProjector
+from avfusion.types import Windows
+
+
+class MultiResolutionProjector(SlidingWindowProjector):
+    """Looks at every window as a whole and in small parts, with the same weights (video-SALMONN, arXiv 2406.15704).
+
+    The window encoder runs over each window with its own queries, and over each of the window's parts of
+    ``fine_window_frames`` frames with ``fine_num_queries`` other queries. There are as many states of one kind as of the
+    other; they are joined on the feature axis, the fine ones first, part by part in time, and projected together.
+
+    Args:
+        window_encoder: a window encoder whose call takes ``queries=``; a :class:`~avfusion.CausalQFormer` of
+            video-SALMONN's sizes without it.
+        window_frames: frames a window.
+        fine_window_frames: frames a part; must divide ``window_frames``.
+        fine_num_queries: queries a part; ``window_frames / fine_window_frames`` times as many must be the encoder's.
+        stride_frames: as for :class:`SlidingWindowProjector`.
+        llm_dim: as for :class:`SlidingWindowProjector`.
+
+    Raises:
+        InvalidValueError: parts that do not fit the window, or numbers of states that differ.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import CausalQFormer, Frames, MultiResolutionProjector
+        >>> qformer = CausalQFormer(
+        ...     input_dim=24, hidden_size=16, num_heads=2, num_queries=8, window_frames=4, tokens_per_frame=5
+        ... )
+        >>> projector = MultiResolutionProjector(
+        ...     window_encoder=qformer, window_frames=4, fine_window_frames=1, fine_num_queries=2, llm_dim=64
+        ... )
+        >>> out = projector(Frames.from_rate(torch.randn(1, 6, 5, 24), frame_rate=2.0))
+        >>> out.embeddings.shape, out.query_states.shape
+        (torch.Size([1, 16, 64]), torch.Size([2, 8, 32]))
+    """
+
+    def __init__(
+        self,
+        *,
+        window_encoder: nn.Module | None = None,
+        window_frames: int = 10,
+        fine_window_frames: int = 1,
+        fine_num_queries: int = 3,
+        stride_frames: int | None = None,
+        llm_dim: int = 4096,
+    ) -> None:
+        if window_encoder is None:
+            window_encoder = CausalQFormer(window_frames=window_frames, num_queries=30)
+        super().__init__(
+            window_encoder=window_encoder,
+            window_frames=window_frames,
+            stride_frames=stride_frames,
+            llm_dim=llm_dim,
+        )
+        if fine_window_frames < 1 or window_frames % fine_window_frames:
+            raise InvalidValueError(
+                f"fine_window_frames: must divide window_frames = {window_frames}, found {fine_window_frames}"
+            )
+        parts = window_frames // fine_window_frames
+        if parts * fine_num_queries != self.num_queries:
+            raise InvalidValueError(
+                f"fine_num_queries: {parts} parts a window must give the encoder's {self.num_queries} states, "
+                f"found {fine_num_queries} a part"
+            )
+        self.fine_window_frames = fine_window_frames
+        self.fine_query_tokens = nn.Parameter(torch.empty(fine_num_queries, self.window_encoder.output_dim))
+        nn.init.normal_(self.fine_query_tokens, std=0.02)
+
+    @property
+    def states_dim(self) -> int:
+        """Width of the joined query states."""
+        return 2 * int(self.window_encoder.output_dim)
+
+    def encode(
+        self, windows: Windows, instruction: Tensor | None = None, instruction_mask: Tensor | None = None
+    ) -> Float[Tensor, "window query hidden"]:
+        """The joined states of every window; zero for masked windows, and the fine half for masked parts."""
+        coarse = super().encode(windows, instruction, instruction_mask)
+        parts = self.window_frames // self.fine_window_frames
+        tokens, mask = (
+            value.unflatten(1, (parts, self.fine_window_frames)).flatten(0, 1)
+            for value in (windows.tokens, windows.mask)
+        )
+        fine = self.window_encoder(
+            tokens,
+            mask,
+            queries=self.fine_query_tokens,
+            **self._instruction(windows, instruction, instruction_mask, times=parts),
+        )
+        joined = torch.cat([fine.reshape(coarse.shape), coarse], -1)
+        return joined.masked_fill(~windows.window_mask.flatten()[:, None, None], 0)

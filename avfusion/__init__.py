@@ -8,6 +8,7 @@ from avfusion.errors import (
     MediaError,
     PlaceholderError,
 )
+from avfusion.functional.budget import Budget, ConnectorSize, LanguageModelSize, estimate_budget
 from avfusion.modules import (
     AudioVisualConnector,
     CausalQFormer,
@@ -34,14 +35,17 @@ __all__ = [
     "AlignmentError",
     "AudioEncoder",
     "AudioVisualConnector",
+    "Budget",
     "CausalQFormer",
     "CheckpointError",
+    "ConnectorSize",
     "DiversityLoss",
     "FrameSynchroniser",
     "Frames",
     "InvalidTypeError",
     "InvalidValueError",
     "LLMEmbeddings",
+    "LanguageModelSize",
     "MediaError",
     "MultiResolutionProjector",
     "PlaceholderError",
@@ -52,4 +56,5 @@ __all__ = [
     "Waveform",
     "WindowEncoder",
     "Windows",
+    "estimate_budget",
 ]

@@ -1,0 +1,22 @@
+"""Settings of every test and doctest; at the root so that the doctests of ``avfusion/`` and ``docs/`` get them too."""
+
+import os
+import random
+
+import hypothesis
+import pytest
+import torch
+
+# Tests run in one process a core; threads inside each would only get in each other's way.
+torch.set_num_threads(1)
+
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """The same numbers in a test whichever tests ran before it."""
+    random.seed(0)
+    torch.manual_seed(0)

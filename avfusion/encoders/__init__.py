@@ -1,0 +1,25 @@
+"""Pretrained towers as sources of tokens: sound to token streams, pictures to frames.
+
+Each encoder is an ``nn.Module`` around a model that transformers or timm has loaded, takes the values that media
+loading gives, and satisfies :class:`~avfusion.AudioEncoder` or :class:`~avfusion.VisualEncoder`. By default it is
+frozen: its parameters take no gradient, it keeps no graph, and it stays in evaluation mode.
+"""
+
+try:
+    import transformers as _transformers  # noqa: F401
+except ImportError as error:
+    raise ImportError("avfusion.encoders needs transformers: pip install avfusion[hf]") from error
+
+from avfusion.encoders.hf_audio import HFAudioEncoder
+from avfusion.encoders.hf_vision import HFVisionEncoder
+from avfusion.encoders.instructblip import InstructBlipVisualEncoder
+from avfusion.encoders.timm import TimmVisualEncoder
+from avfusion.encoders.whisper import WhisperAudioEncoder
+
+__all__ = [
+    "HFAudioEncoder",
+    "HFVisionEncoder",
+    "InstructBlipVisualEncoder",
+    "TimmVisualEncoder",
+    "WhisperAudioEncoder",
+]

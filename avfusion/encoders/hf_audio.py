@@ -1,0 +1,264 @@
+"""Any audio encoder of transformers whose tokens stand at known times."""
+
+from math import ceil
+from typing import Any, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel
+
+from avfusion.encoders._base import PretrainedEncoder, check_waveform, hub_options, load_pretrained, place
+from avfusion.encoders._grid import TokenGrid, known_grid
+from avfusion.errors import InvalidValueError
+from avfusion.types import TokenStream, Waveform
+
+
+class _Piece(NamedTuple):
+    clip: int
+    first: int  # step of the clip
+    steps: int
+    features: dict[str, Tensor]
+
+
+class HFAudioEncoder(PretrainedEncoder):
+    """An audio encoder of transformers: Wav2Vec2, HuBERT, WavLM and their kin, AST, or any other with a given rate.
+
+    Every clip goes through the feature extractor by itself, without padding, and only clips of equal length run
+    together: many of these models (group normalisation over time) give other values for a clip that is padded, masked
+    or not.
+
+    * Wav2Vec2 and its kin: hop and receptive field come from the strides and kernels of the convolutions, 20 ms and
+      25 ms; a token stands at the middle of its field. The last samples that fill no field have no token.
+    * AST: a token is a patch of time and frequency. All patches of a time step share its timestamp, low bands first, or
+      are averaged with ``pool_frequency``. Sound longer than the model's input is cut so that the steps go on evenly;
+      a step is real if the middle of its patch is.
+    * Any other model that maps the extractor's features to ``last_hidden_state`` ``(clip, time, dim)``: give ``rate``,
+      and ``first_centre`` and ``chunk_seconds`` where they are not the default.
+
+    Args:
+        model: the audio encoder; of a model with a head, the encoder is taken.
+        feature_extractor: the model's feature extractor; it normalises as it was configured to, clip by clip (chunk by
+            chunk where the sound is cut).
+        rate: time steps a second, for a model whose configuration does not tell.
+        first_centre: seconds at which the first step is centred; ``0.5 / rate`` without it. Only with ``rate``.
+        chunk_seconds: cut longer sound into chunks of this length; a whole number of steps. ``None``: no cut, except
+            where the model's input is bounded (AST).
+        pool_frequency: average the tokens of one time step.
+        chunk_batch_size: clips or chunks of equal length that run at once.
+        frozen: no gradients, no graph, always in evaluation mode. Marks the parameters of ``model`` itself.
+
+    Raises:
+        InvalidValueError: no known rate and none given, or a chunk that is no whole number of steps or too long.
+
+    Example:
+        >>> import torch
+        >>> from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+        >>> from avfusion import Waveform
+        >>> from avfusion.encoders import HFAudioEncoder
+        >>> config = Wav2Vec2Config(
+        ...     hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8,) * 7,
+        ...     num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
+        ... )
+        >>> audio = HFAudioEncoder(model=Wav2Vec2Model(config), feature_extractor=Wav2Vec2FeatureExtractor())
+        >>> stream = audio(Waveform.from_samples([torch.randn(16000), torch.randn(8000)], sample_rate=16000))
+        >>> stream.tokens.shape, stream.mask.sum(1).tolist(), stream.timestamps[0, :2].tolist()
+        (torch.Size([2, 49, 16]), [49, 24], [0.0125, 0.0325])
+    """
+
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel,
+        feature_extractor: Any,
+        rate: float | None = None,
+        first_centre: float | None = None,
+        chunk_seconds: float | None = None,
+        pool_frequency: bool = False,
+        chunk_batch_size: int = 16,
+        frozen: bool = True,
+    ) -> None:
+        super().__init__(group_size=chunk_batch_size, group_name="chunk_batch_size", frozen=frozen)
+        self.model: Any = model.base_model
+        self.feature_extractor = feature_extractor
+        self.sample_rate: int = feature_extractor.sampling_rate
+        self.pool_frequency = pool_frequency
+        config = self.model.config
+        adapted = getattr(config, "add_adapter", False)
+        self.output_dim: int = config.output_hidden_size if adapted else config.hidden_size
+        self._grid = self._find_grid(rate, first_centre)
+        self._chunk = self._find_chunk(chunk_seconds)
+        self._settle(self.model)
+
+    def _find_grid(self, rate: float | None, first_centre: float | None) -> TokenGrid:
+        if rate is None:
+            grid = known_grid(self.model.config, self.sample_rate)
+            if grid is None:
+                name = type(self.model).__name__
+                raise InvalidValueError(f"rate: must be given for {name}, whose configuration tells no hop")
+            if first_centre is not None:
+                raise InvalidValueError("first_centre: must come with rate, found it alone")
+            return grid
+        if not 0 < rate < float("inf"):
+            raise InvalidValueError(f"rate: must be a positive, finite number of steps a second, found {rate}")
+        hop = self.sample_rate / rate
+        if first_centre is None:
+            return TokenGrid(hop, hop, least=ceil(hop))
+        if not 0 < first_centre < float("inf"):
+            raise InvalidValueError(f"first_centre: must be a positive, finite number of seconds, found {first_centre}")
+        field = 2 * first_centre * self.sample_rate
+        return TokenGrid(hop, field, least=ceil(field))
+
+    def _find_chunk(self, seconds: float | None) -> int | None:
+        grid = self._grid
+        if seconds is None:
+            return grid.most
+        steps = seconds * self.rate
+        chunk = round(steps)
+        if chunk < 1 or abs(steps - chunk) > 1e-6 or abs(chunk * grid.hop - round(chunk * grid.hop)) > 1e-6:
+            raise InvalidValueError(
+                f"chunk_seconds: must be a whole number of samples and of steps of {1 / self.rate} s, found {seconds}"
+            )
+        if grid.most is not None and chunk > grid.most:
+            raise InvalidValueError(
+                f"chunk_seconds: must be at most {grid.most / self.rate}, which the model takes, found {seconds}"
+            )
+        return chunk
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        rate: float | None = None,
+        first_centre: float | None = None,
+        chunk_seconds: float | None = None,
+        pool_frequency: bool = False,
+        chunk_batch_size: int = 16,
+        frozen: bool = True,
+        **options: Any,
+    ) -> Self:
+        """Loads model and feature extractor from the hub or a directory.
+
+        Args:
+            name: for example ``"microsoft/wavlm-base-plus"``.
+            rate: as in the constructor, and so are all others but ``options``.
+            first_centre: as in the constructor.
+            chunk_seconds: as in the constructor.
+            pool_frequency: as in the constructor.
+            chunk_batch_size: as in the constructor.
+            frozen: as in the constructor.
+            options: for the model's ``from_pretrained`` (``dtype``, ``attn_implementation``, ``revision``, …).
+
+        Raises:
+            CheckpointError: the checkpoint lacks weights of the model.
+        """
+        return cls(
+            model=load_pretrained(AutoModel, name, options),
+            feature_extractor=AutoFeatureExtractor.from_pretrained(name, **hub_options(options)),
+            rate=rate,
+            first_centre=first_centre,
+            chunk_seconds=chunk_seconds,
+            pool_frequency=pool_frequency,
+            chunk_batch_size=chunk_batch_size,
+            frozen=frozen,
+        )
+
+    @property
+    def rate(self) -> float:
+        """Time steps a second."""
+        return self.sample_rate / self._grid.hop
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that share one timestamp: 1, or AST's frequency patches."""
+        return 1 if self.pool_frequency else self._grid.bands
+
+    def forward(self, waveform: Waveform) -> TokenStream:
+        """Encodes every clip.
+
+        Args:
+            waveform: sound at :attr:`sample_rate`, on any device.
+
+        Returns:
+            Tokens ``(batch, time, output_dim)`` of the model's dtype on its device, zero where masked, at the middle of
+            the stretch that each sees. A clip without sound has none.
+
+        Raises:
+            InvalidTypeError: ``waveform`` is not a :class:`~avfusion.Waveform`.
+            InvalidValueError: another sampling rate, padding before real samples, or fewer tokens from the model than
+                ``rate`` promises (a wrong rate, or sound that the extractor cut off: give ``chunk_seconds``).
+        """
+        check_waveform(waveform, self.sample_rate)
+        clips = zip(waveform.samples.detach().float().cpu(), waveform.lengths.tolist(), strict=True)
+        pieces = [piece for clip, (samples, length) in enumerate(clips) for piece in self._cut(clip, samples[:length])]
+        encoded = self._encode(pieces)
+
+        ends = [piece.first + len(steps) for piece, steps in zip(pieces, encoded, strict=False)]
+        real = torch.zeros(len(waveform.samples), max(ends, default=0), dtype=torch.bool)
+        for piece, end in zip(pieces, ends, strict=True):
+            real[piece.clip, piece.first : end] = True
+        real = real.to(self.device)
+        steps = place(torch.cat(encoded), real)  # (batch, step, band, dim)
+        bands = steps.shape[2]
+        grid = TokenStream.from_rate(steps.flatten(2), self.rate, mask=real, start=waveform.start)
+        times = grid.timestamps + (self._grid.field - self._grid.hop) / 2 / self.sample_rate
+        return TokenStream(
+            steps.flatten(1, 2), real.repeat_interleave(bands, dim=1), times.repeat_interleave(bands, dim=1)
+        )
+
+    def _cut(self, clip: int, samples: Tensor) -> list[_Piece]:
+        grid = self._grid
+        total = grid.steps(len(samples))
+        chunk = self._chunk or max(total, 1)
+        pieces = []
+        for first in range(0, total, chunk):
+            begin = round(first * grid.hop)
+            end = None if self._chunk is None else begin + ceil((chunk - 1) * grid.hop + grid.field)
+            pieces.append(_Piece(clip, first, min(chunk, total - first), self._extract(samples[begin:end])))
+        return pieces
+
+    def _extract(self, samples: Tensor) -> dict[str, Tensor]:
+        samples = F.pad(samples, (0, max(0, self._grid.least - len(samples))))
+        features = self.feature_extractor(samples.numpy(), sampling_rate=self.sample_rate, return_tensors="pt")
+        return {key: features[key] for key in self.feature_extractor.model_input_names if key in features}
+
+    def _encode(self, pieces: list[_Piece]) -> list[Tensor]:
+        """``(step, band, dim)`` of each piece."""
+        if not pieces:
+            silence = self._extract(torch.zeros(self._grid.least))
+            return [self._run({key: value[:0] for key, value in silence.items()}).flatten(0, 1)]
+        alike: dict[tuple[torch.Size, ...], list[int]] = {}
+        for index, piece in enumerate(pieces):
+            alike.setdefault(tuple(value.shape for value in piece.features.values()), []).append(index)
+        encoded = [torch.empty(0)] * len(pieces)
+        for indices in alike.values():
+            batch = {key: torch.cat([pieces[i].features[key] for i in indices]) for key in pieces[indices[0]].features}
+            for index, steps in zip(indices, self._run(batch), strict=True):
+                encoded[index] = self._keep(steps, pieces[index].steps)
+        return encoded
+
+    def _run(self, features: dict[str, Tensor]) -> Tensor:
+        if "attention_mask" in features and bool(features["attention_mask"].all()):
+            features = {key: value for key, value in features.items() if key != "attention_mask"}
+
+        def encode(*values: Tensor) -> Tensor:
+            inputs = {
+                key: value.to(self.device, self.dtype if value.is_floating_point() else None)
+                for key, value in zip(features, values, strict=True)
+            }
+            hidden = self.model(**inputs).last_hidden_state[:, self._grid.prefix :]
+            bands = self._grid.bands
+            steps = hidden.unflatten(1, (bands, hidden.shape[1] // bands)).transpose(1, 2)
+            return steps.mean(2, keepdim=True) if self.pool_frequency else steps
+
+        return self._in_groups(encode, *features.values())
+
+    def _keep(self, steps: Tensor, expected: int) -> Tensor:
+        # A model may lose a step or two at the ends to its windows; more is another rate or a cut.
+        if len(steps) < expected - 2:
+            raise InvalidValueError(
+                f"rate: {self.rate} steps a second promise {expected} steps of a piece of sound, found {len(steps)}; "
+                "the rate is wrong, or the feature extractor cuts the sound off (then give chunk_seconds)"
+            )
+        return steps[:expected]

@@ -1,0 +1,169 @@
+"""InstructBLIP's picture tower: ViT, then a Q-Former that reads the instruction."""
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoImageProcessor,
+    InstructBlipConfig,
+    InstructBlipForConditionalGeneration,
+    InstructBlipModel,
+    InstructBlipPreTrainedModel,
+    InstructBlipQFormerModel,
+    InstructBlipVisionModel,
+)
+
+from avfusion.encoders._base import hub_options, load_pretrained
+from avfusion.encoders._pixels import PictureEncoder, process, processed_size
+from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.types import Frames, Video
+
+
+class _VisualOnly(InstructBlipPreTrainedModel):  # type: ignore[misc]
+    """The visual part of an InstructBLIP checkpoint, so that its language model is never held."""
+
+    _keys_to_ignore_on_load_unexpected = (r"^language_",)
+
+    def __init__(self, config: InstructBlipConfig) -> None:
+        super().__init__(config)
+        self.vision_model = InstructBlipVisionModel(config.vision_config)
+        self.qformer = InstructBlipQFormerModel(config.qformer_config)
+        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, config.qformer_config.hidden_size))
+        self.post_init()
+
+
+class InstructBlipVisualEncoder(PictureEncoder):
+    """InstructBLIP's ViT and instruction-aware Q-Former: FAVOR's visual tokens, 32 of width 768 a frame.
+
+    Args:
+        model: an ``InstructBlipForConditionalGeneration`` or ``InstructBlipModel``; its language model is not held.
+        image_processor: the model's image processor.
+        frame_batch_size: frames that run at once.
+        frozen: no gradients, no graph, always in evaluation mode. Marks the parameters of ``model`` itself.
+
+    Raises:
+        InvalidTypeError: ``model`` is not an InstructBLIP model.
+        InvalidValueError: ``image_processor`` does not make the pictures that the ViT takes.
+
+    Example:
+        >>> import torch
+        >>> from transformers import BlipImageProcessor, InstructBlipConfig, InstructBlipModel
+        >>> from avfusion import Video
+        >>> from avfusion.encoders import InstructBlipVisualEncoder
+        >>> tower = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> config = InstructBlipConfig(
+        ...     vision_config=dict(tower, image_size=28),
+        ...     qformer_config=dict(tower, vocab_size=10, encoder_hidden_size=16),
+        ...     text_config=dict(model_type="opt", hidden_size=16, ffn_dim=16, num_hidden_layers=1,
+        ...                      num_attention_heads=2, vocab_size=10, word_embed_proj_dim=16),
+        ...     num_query_tokens=4,
+        ... )
+        >>> processor = BlipImageProcessor(size={"height": 28, "width": 28})
+        >>> vision = InstructBlipVisualEncoder(model=InstructBlipModel(config), image_processor=processor)
+        >>> video = Video.from_rate(torch.zeros(2, 3, 3, 40, 60, dtype=torch.uint8), frame_rate=2.0)
+        >>> vision(video, qformer_input_ids=torch.ones(2, 5, dtype=torch.long)).tokens.shape
+        torch.Size([2, 3, 4, 16])
+    """
+
+    def __init__(
+        self,
+        *,
+        model: InstructBlipForConditionalGeneration | InstructBlipModel,
+        image_processor: Any,
+        frame_batch_size: int = 32,
+        frozen: bool = True,
+    ) -> None:
+        super().__init__(group_size=frame_batch_size, group_name="frame_batch_size", frozen=frozen)
+        if not isinstance(model, InstructBlipPreTrainedModel) or not hasattr(model, "qformer"):
+            raise InvalidTypeError(f"model: must be an InstructBLIP model, found {type(model).__name__}")
+        self.vision_model: Any = model.vision_model
+        self.qformer: Any = model.qformer
+        self.query_tokens = model.query_tokens
+        self.image_processor = image_processor
+        size = model.config.vision_config.image_size
+        found = processed_size(image_processor)
+        if found != (size, size):
+            raise InvalidValueError(f"image_processor: must make pictures of {size} × {size}, found {found}")
+        self.tokens_per_frame: int = self.query_tokens.shape[1]
+        self.output_dim: int = self.query_tokens.shape[2]
+        self._settle(model)
+
+    @classmethod
+    def from_pretrained(cls, name: str, *, frame_batch_size: int = 32, frozen: bool = True, **options: Any) -> Self:
+        """Loads the visual part of an InstructBLIP checkpoint, from the hub or a directory.
+
+        The instruction's ids come from the tokenizer in the checkpoint's ``qformer_tokenizer`` directory.
+
+        Args:
+            name: for example ``"Salesforce/instructblip-vicuna-7b"``.
+            frame_batch_size: frames that run at once.
+            frozen: no gradients, no graph, always in evaluation mode.
+            options: for the model's ``from_pretrained`` (``dtype``, ``attn_implementation``, ``revision``, …).
+
+        Raises:
+            CheckpointError: the checkpoint lacks weights of the visual part.
+        """
+        return cls(
+            model=load_pretrained(_VisualOnly, name, options),
+            image_processor=AutoImageProcessor.from_pretrained(name, **hub_options(options)),
+            frame_batch_size=frame_batch_size,
+            frozen=frozen,
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of the towers; transformers may hold the queries in float32 beside them."""
+        dtype: torch.dtype = self.vision_model.dtype
+        return dtype
+
+    def forward(
+        self,
+        video: Video,
+        qformer_input_ids: Tensor | None = None,
+        qformer_attention_mask: Tensor | None = None,
+    ) -> Frames:
+        """Encodes every real frame, in the light of its clip's instruction.
+
+        Args:
+            video: pictures of any size, on any device.
+            qformer_input_ids: ``(batch, length)`` instruction of each clip, padded on the right; none without it.
+            qformer_attention_mask: ``(batch, length)``, true or 1 for real ids; all are without it.
+
+        Returns:
+            Tokens ``(batch, frame, queries, output_dim)`` on the model's device, zero where masked, with the spans of
+            the video.
+
+        Raises:
+            InvalidTypeError: ``video`` is not a :class:`~avfusion.Video`.
+            InvalidValueError: an instruction for another number of clips, or a mask of another shape or alone.
+        """
+        if qformer_input_ids is None:
+            if qformer_attention_mask is not None:
+                raise InvalidValueError("qformer_attention_mask: must come with qformer_input_ids, found it alone")
+            return self._encode_frames(video, self._encode)
+        if qformer_input_ids.ndim != 2 or len(qformer_input_ids) != len(video.mask):
+            raise InvalidValueError(
+                f"qformer_input_ids: must be (batch, length) with batch = {len(video.mask)}, "
+                f"found shape {tuple(qformer_input_ids.shape)}"
+            )
+        if qformer_attention_mask is None:
+            qformer_attention_mask = torch.ones_like(qformer_input_ids)
+        if qformer_attention_mask.shape != qformer_input_ids.shape:
+            raise InvalidValueError(
+                f"qformer_attention_mask: must be (batch, length) = {tuple(qformer_input_ids.shape)}, "
+                f"found shape {tuple(qformer_attention_mask.shape)}"
+            )
+        return self._encode_frames(video, self._encode, qformer_input_ids, qformer_attention_mask)
+
+    def _encode(self, pixels: Tensor, ids: Tensor | None = None, real: Tensor | None = None) -> Tensor:
+        ready = process(self.image_processor, pixels, self.device)
+        pictures = self.vision_model(ready.to(self.dtype)).last_hidden_state
+        queries = self.query_tokens.expand(len(pictures), -1, -1)
+        mask = torch.ones(queries.shape[:2], dtype=torch.long, device=self.device)
+        if ids is not None and real is not None:
+            ids, mask = ids.to(self.device), torch.cat([mask, real.to(mask)], 1)
+        states = self.qformer(
+            input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=pictures
+        ).last_hidden_state
+        return states[:, : queries.shape[1]]

@@ -1,0 +1,155 @@
+"""Whisper's encoder on sound of any length."""
+
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel, WhisperConfig, WhisperFeatureExtractor, WhisperPreTrainedModel
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from avfusion.encoders._base import PretrainedEncoder, check_waveform, hub_options, load_pretrained, place
+from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.types import TokenStream, Waveform
+
+
+class _EncoderOnly(WhisperPreTrainedModel):  # type: ignore[misc]
+    """The encoder's half of a Whisper checkpoint, so that the decoder is never held."""
+
+    _keys_to_ignore_on_load_unexpected = (r"decoder\.", r"proj_out\.")
+
+    def __init__(self, config: WhisperConfig) -> None:
+        super().__init__(config)
+        self.encoder = WhisperEncoder(config)
+        self.post_init()
+
+
+def log_mel(samples: Tensor, extractor: WhisperFeatureExtractor) -> Tensor:
+    """What ``extractor`` computes for ``samples`` ``(clip, sample)``, on their device: ``(clip, mel, frame)`` float32.
+
+    log10 of the mel power spectrum, clipped to 8 decades below the clip's loudest place, then ``(x + 4) / 4``.
+    """
+    with torch.autocast(samples.device.type, enabled=False):  # half precision loses the quiet bands
+        samples = samples.float()
+        if extractor.dither:
+            samples = samples + extractor.dither * torch.randn_like(samples)
+        window = torch.hann_window(extractor.n_fft, device=samples.device)
+        spectrum = torch.stft(samples, extractor.n_fft, extractor.hop_length, window=window, return_complex=True)
+        filters = torch.as_tensor(extractor.mel_filters, dtype=torch.float32, device=samples.device)
+        levels = (filters.T @ spectrum[..., :-1].abs().square()).clamp(min=1e-10).log10()
+        return (levels.maximum(levels.amax((1, 2), keepdim=True) - 8) + 4) / 4
+
+
+class WhisperAudioEncoder(PretrainedEncoder):
+    """Whisper's encoder: 50 tokens a second, of any number of seconds.
+
+    The sound is cut into chunks of the length the model takes (30 s), each of which is padded with silence, as
+    Whisper's own feature extractor does, and encoded by itself; the chunks of all clips run together. The tokens that
+    stand for real samples are kept: ``ceil(samples / 320)`` of a clip. A clip without sound has no tokens.
+
+    Args:
+        model: a ``WhisperModel``, ``WhisperForConditionalGeneration`` or ``WhisperEncoder``; the decoder is not held.
+        feature_extractor: the model's feature extractor; gives the sampling rate and the mel filters.
+        chunk_batch_size: chunks that run at once.
+        frozen: no gradients, no graph, always in evaluation mode. Marks the parameters of ``model`` itself.
+
+    Raises:
+        InvalidTypeError: ``model`` is not a Whisper model.
+        InvalidValueError: ``feature_extractor`` makes another number of mel bands than ``model`` takes.
+
+    Example:
+        >>> import torch
+        >>> from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+        >>> from avfusion import Waveform
+        >>> from avfusion.encoders import WhisperAudioEncoder
+        >>> config = WhisperConfig(
+        ...     d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        ...     encoder_ffn_dim=16, decoder_ffn_dim=16, vocab_size=8, max_source_positions=50,
+        ...     pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0,
+        ... )
+        >>> audio = WhisperAudioEncoder(model=WhisperModel(config), feature_extractor=WhisperFeatureExtractor())
+        >>> stream = audio(Waveform.from_samples([torch.randn(40000), torch.randn(8000)], sample_rate=16000))
+        >>> stream.tokens.shape, stream.mask.sum(1).tolist(), stream.timestamps[0, :2].tolist()
+        (torch.Size([2, 125, 16]), [125, 25], [0.01, 0.03])
+    """
+
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel,
+        feature_extractor: WhisperFeatureExtractor,
+        chunk_batch_size: int = 16,
+        frozen: bool = True,
+    ) -> None:
+        super().__init__(group_size=chunk_batch_size, group_name="chunk_batch_size", frozen=frozen)
+        candidates = (model, getattr(model, "encoder", None), getattr(getattr(model, "model", None), "encoder", None))
+        encoder = next((found for found in candidates if isinstance(found, WhisperEncoder)), None)
+        if encoder is None:
+            raise InvalidTypeError(f"model: must be a Whisper model, found {type(model).__name__}")
+        if feature_extractor.feature_size != encoder.config.num_mel_bins:
+            raise InvalidValueError(
+                f"feature_extractor: must make the model's {encoder.config.num_mel_bins} mel bands, "
+                f"found {feature_extractor.feature_size}"
+            )
+        self.model = encoder
+        self.feature_extractor = feature_extractor
+        self.output_dim: int = encoder.config.d_model
+        self.sample_rate: int = feature_extractor.sampling_rate
+        self.hop: int = feature_extractor.hop_length * encoder.conv1.stride[0] * encoder.conv2.stride[0]
+        self.chunk_samples: int = encoder.config.max_source_positions * self.hop
+        self._settle(encoder)
+
+    @classmethod
+    def from_pretrained(cls, name: str, *, chunk_batch_size: int = 16, frozen: bool = True, **options: Any) -> Self:
+        """Loads the encoder of a Whisper checkpoint, from the hub or a directory.
+
+        Args:
+            name: for example ``"openai/whisper-large-v2"``.
+            chunk_batch_size: chunks that run at once.
+            frozen: no gradients, no graph, always in evaluation mode.
+            options: for the model's ``from_pretrained`` (``dtype``, ``attn_implementation``, ``revision``, …).
+
+        Raises:
+            CheckpointError: the checkpoint lacks weights of the encoder.
+        """
+        model = load_pretrained(_EncoderOnly, name, options).encoder
+        extractor = WhisperFeatureExtractor.from_pretrained(name, **hub_options(options))
+        return cls(model=model, feature_extractor=extractor, chunk_batch_size=chunk_batch_size, frozen=frozen)
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+        return self.sample_rate / self.hop
+
+    def forward(self, waveform: Waveform) -> TokenStream:
+        """Encodes every clip.
+
+        Args:
+            waveform: sound at :attr:`sample_rate`, on any device.
+
+        Returns:
+            Tokens ``(batch, time, output_dim)`` of the model's dtype on its device, zero where masked; token ``i`` is
+            centred at ``waveform.start + (i + 0.5) / rate``.
+
+        Raises:
+            InvalidTypeError: ``waveform`` is not a :class:`~avfusion.Waveform`.
+            InvalidValueError: another sampling rate, or padding before real samples.
+        """
+        check_waveform(waveform, self.sample_rate)
+        mask = waveform.mask.to(self.device)
+        lengths = mask.sum(1)
+        samples = waveform.samples.to(self.device).masked_fill(~mask, 0)
+        count = -(-samples.shape[1] // self.chunk_samples)
+        samples = F.pad(samples, (0, count * self.chunk_samples - samples.shape[1]))
+        chunks = samples.reshape(len(samples), count, self.chunk_samples)
+        real = torch.arange(count, device=self.device) * self.chunk_samples < lengths[:, None]
+        tokens = place(self._in_groups(self._encode, chunks[real]), real).flatten(1, 2)
+
+        kept = (lengths + self.hop - 1) // self.hop
+        tokens = tokens[:, : int(kept.max())]
+        stream = TokenStream.from_rate(tokens, self.rate, lengths=kept, start=waveform.start)
+        return stream._replace(tokens=tokens.masked_fill(~stream.mask[..., None], 0))
+
+    def _encode(self, chunks: Tensor) -> Tensor:
+        features = log_mel(chunks, self.feature_extractor).to(self.dtype)
+        return self.model(features).last_hidden_state

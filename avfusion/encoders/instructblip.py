@@ -20,7 +20,7 @@ from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.types import Frames, Video
 
 
-class _VisualOnly(InstructBlipPreTrainedModel):  # type: ignore[misc]
+class _VisualOnly(InstructBlipPreTrainedModel):
     """The visual part of an InstructBLIP checkpoint, so that its language model is never held."""
 
     _keys_to_ignore_on_load_unexpected = (r"^language_",)

@@ -13,7 +13,7 @@ from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.types import TokenStream, Waveform
 
 
-class _EncoderOnly(WhisperPreTrainedModel):  # type: ignore[misc]
+class _EncoderOnly(WhisperPreTrainedModel):
     """The encoder's half of a Whisper checkpoint, so that the decoder is never held."""
 
     _keys_to_ignore_on_load_unexpected = (r"decoder\.", r"proj_out\.")

@@ -1,0 +1,11 @@
+"""Times as containers hold them: whole numbers of ticks."""
+
+from fractions import Fraction
+
+TICK = 1e-5  # seconds: containers round their times, so closer than this is the same time
+LONGEST_GAP = 3600.0  # seconds: a longer one is a broken clock, not a picture held or a silence
+
+
+def seconds(ticks: int | None, time_base: Fraction | None) -> Fraction | None:
+    """Exact seconds, or None where the container does not say."""
+    return None if ticks is None or time_base is None else ticks * time_base

@@ -8,13 +8,15 @@ resolution.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidTypeError, InvalidValueError
+
+T = TypeVar("T")
 
 
 def _check(value: Any, name: str, ndim: int, axes: str, *, dtype: str = "floating") -> None:
@@ -47,7 +49,7 @@ def _grid(count: int, rate: float, device: torch.device, *, first: float = 0.0) 
     return (torch.arange(count, device=device, dtype=_time_dtype(device)) + first) / rate
 
 
-def _offset(start: "float | Tensor", batch: int, name: str, device: torch.device) -> Tensor:
+def _offset(start: "float | Tensor | Sequence[float]", batch: int, name: str, device: torch.device) -> Tensor:
     value = torch.as_tensor(start, dtype=_time_dtype(device), device=device)
     if value.ndim > 1 or (value.ndim == 1 and value.shape[0] != batch):
         raise InvalidValueError(
@@ -67,11 +69,19 @@ def _mask(
     if lengths is None:
         return (places >= 0).expand(batch, count)
     lengths = torch.as_tensor(lengths, device=like.device)
+    if lengths.is_floating_point():
+        raise InvalidTypeError(f"lengths: must be whole numbers, found {lengths.dtype}")
     if lengths.shape != (batch,):
         raise InvalidValueError(f"lengths: must be (batch,) = ({batch},), found shape {tuple(lengths.shape)}")
     if bool(((lengths < 0) | (lengths > count)).any()):
         raise InvalidValueError(f"lengths: must be between 0 and {count}, found {lengths.tolist()}")
     return places < lengths[:, None]
+
+
+def _check_replaced(cls: type[T]) -> type[T]:
+    """Lets ``_replace``, which goes past ``__new__``, check what it makes too."""
+    setattr(cls, "_make", classmethod(lambda cls, values: cls(*values)))  # noqa: B010
+    return cls
 
 
 class _TokenStream(NamedTuple):
@@ -80,14 +90,15 @@ class _TokenStream(NamedTuple):
     timestamps: Float[Tensor, "batch time"]
 
 
+@_check_replaced
 class TokenStream(_TokenStream):
     """Tokens in time: what an audio encoder gives.
 
     Attributes:
         tokens: ``(batch, time, dim)``, any floating dtype.
         mask: ``(batch, time)`` bool, ``True`` for a real token.
-        timestamps: ``(batch, time)`` seconds, float64: the *centre* of the stretch of signal each token stands for. Those of
-            real tokens must not decrease.
+        timestamps: ``(batch, time)`` seconds, float64: the *centre* of the stretch of signal each token stands for.
+            Those of real tokens must not decrease.
 
     Raises:
         InvalidValueError: shapes that do not fit each other.
@@ -150,6 +161,7 @@ class _Frames(NamedTuple):
     spans: Float[Tensor, "batch frame 2"]
 
 
+@_check_replaced
 class Frames(_Frames):
     """Tokens grouped by video frame: what a visual encoder gives and what the synchroniser makes.
 
@@ -203,7 +215,7 @@ class Frames(_Frames):
         """
         _check(tokens, "tokens", 4, "(batch, frame, token, dim)")
         _check_rate(frame_rate, "frame_rate")
-        batch, count, width = tokens.shape[:3]
+        batch, count = tokens.shape[:2]
         edges = _offset(start, batch, "start", tokens.device)[:, None] + _grid(count + 1, frame_rate, tokens.device)
         return cls._of_lengths(tokens, mask, lengths, torch.stack([edges[:, :-1], edges[:, 1:]], -1))
 
@@ -315,6 +327,7 @@ class _Waveform(NamedTuple):
     start: Float[Tensor, " batch"]
 
 
+@_check_replaced
 class Waveform(_Waveform):
     """Mono sound: what media loading gives and an audio encoder takes.
 
@@ -362,8 +375,8 @@ class Waveform(_Waveform):
             _check(clip, "samples", 1, "one (sample,) tensor a clip")
         lengths = torch.tensor([clip.shape[0] for clip in clips], device=clips[0].device)
         padded = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
-        starts = _offset(torch.as_tensor(start), len(clips), "start", padded.device)
-        return cls(padded, _mask(None, lengths, *padded.shape, padded), sample_rate, starts)
+        starts = _offset(start, len(clips), "start", padded.device)
+        return cls(padded, _mask(None, lengths, len(clips), padded.shape[1], padded), sample_rate, starts)
 
     @property
     def lengths(self) -> Tensor:
@@ -372,8 +385,8 @@ class Waveform(_Waveform):
 
     @property
     def durations(self) -> Tensor:
-        """``(batch,)`` seconds of each clip."""
-        return self.lengths / self.sample_rate
+        """``(batch,)`` float64 seconds of each clip."""
+        return self.lengths.to(_time_dtype(self.samples.device)) / self.sample_rate
 
 
 class _Video(NamedTuple):
@@ -382,6 +395,7 @@ class _Video(NamedTuple):
     spans: Float[Tensor, "batch frame 2"]
 
 
+@_check_replaced
 class Video(_Video):
     """Pictures in time: what media loading gives and a visual encoder takes.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import AlignmentError, InvalidValueError
+from avfusion.types import _time_dtype
 
 
 class FrameGrid(NamedTuple):
@@ -77,7 +78,8 @@ def frame_grid(
     batch, width = mask.shape
     order = torch.argsort(mask.to(torch.uint8), dim=1, descending=True, stable=True)
     count = mask.sum(1)
-    spans = torch.where(mask[..., None], spans, 0.0).gather(1, order[..., None].expand(-1, -1, 2))
+    spans = torch.where(mask[..., None], spans, 0.0).to(_time_dtype(spans.device))
+    spans = spans.gather(1, order[..., None].expand(-1, -1, 2))
     # One empty row keeps every gather below valid for a batch without any frames.
     spans = torch.cat([spans, spans.new_zeros(batch, 1, 2)], 1)
     rows, newest = torch.arange(batch, device=mask.device), (count - 1).clamp(min=0)
@@ -243,8 +245,7 @@ def scatter_tokens(
     placed = placement.frame >= 0
     # Tokens that are not real go to one spare place at the end, which is then cut off.
     place = torch.where(placed, placement.frame * slots + placement.slot, places)
-    clean = torch.where(placed[..., None], tokens, 0)
-    filled = tokens.new_zeros(batch, places + 1, dim).scatter_add(1, place[..., None].expand(-1, -1, dim), clean)
+    filled = tokens.new_zeros(batch, places + 1, dim).scatter_add(1, place[..., None].expand(-1, -1, dim), tokens)
     mask = torch.zeros(batch, places + 1, dtype=torch.bool, device=tokens.device).scatter(1, place, placed)
     return (
         filled[:, :places].reshape(batch, num_frames, slots, dim),

@@ -176,7 +176,7 @@ def estimate_budget(
     connector = ConnectorSize() if connector is None else connector
     language_model = LanguageModelSize() if language_model is None else language_model
     frames = math.ceil(duration * frame_rate - 1e-6 * frame_rate)
-    windows = int(num_windows(torch.tensor(frames), connector.window_frames, connector.stride_frames))
+    windows = num_windows(frames, connector.window_frames, connector.stride_frames)
     tokens = windows * connector.num_queries
     return Budget(
         num_frames=frames,

@@ -14,8 +14,8 @@ def query_similarity(query_states: Float[Tensor, "*window query hidden"]) -> Flo
               \qquad \hat q = q / \lVert q \rVert
 
     Args:
-        query_states: ``(..., query, hidden)``, any floating dtype; computed in float32 at least. A zero vector is
-            similar to nothing, and has zero gradient.
+        query_states: ``(..., query, hidden)``, any floating dtype; computed in float32 at least. A vector of zeros (or
+            with no entry as large as its dtype's smallest normal number) is similar to nothing, and has zero gradient.
 
     Returns:
         ``(...)`` in -1 … 1, float32 or float64; zero for a single query.
@@ -29,12 +29,13 @@ def query_similarity(query_states: Float[Tensor, "*window query hidden"]) -> Flo
     """
     count = query_states.shape[-2]
     with torch.autocast(query_states.device.type, enabled=False):
-        states = query_states.to(torch.promote_types(query_states.dtype, torch.float32))
+        largest = query_states.detach().abs().amax(-1, keepdim=True)
+        # The gradient grows with one over the length: of a shorter vector it would leave the dtype's range.
+        directed = ~(largest < torch.finfo(query_states.dtype).tiny)
+        states = torch.where(directed, query_states, 0).to(torch.promote_types(query_states.dtype, torch.float32))
         # Scaling by the largest entry first keeps the squares finite and above zero for any input.
-        scale = states.detach().abs().amax(-1, keepdim=True)
-        states = states / torch.where(scale > 0, scale, 1)
-        length = torch.where(scale > 0, states.square().sum(-1, keepdim=True), 1).sqrt()
-        unit = states / length
+        states = states / torch.where(directed, largest, 1)
+        unit = states / torch.where(directed, states.square().sum(-1, keepdim=True), 1).sqrt()
         together = unit.sum(-2).square().sum(-1) - unit.square().sum((-1, -2))
         return together / max(count * (count - 1), 1)
 

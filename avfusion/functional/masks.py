@@ -37,15 +37,17 @@ class FrameCausalMask(NamedTuple):
 
     def dense(self, device: torch.device | str | None = None) -> Bool[Tensor, "token token"]:
         """``(query token, key token)`` bool, ``True`` = may attend; built once for each shape and device."""
-        key = (self, torch.device(device or "cpu"))
-        mask = _CACHE.get(key)
-        if mask is None or torch.compiler.is_compiling():
-            mask = self._build(key[1])
+        place = torch.device(device or "cpu")
+        if torch.compiler.is_compiling():  # sizes may be symbols, which cannot be looked up
+            return self._build(place)
+        mask = _CACHE.get((self, place))
+        if mask is None:
+            mask = self._build(place)
             # What a tracer makes stands for a tensor and must not outlive its trace.
-            if type(mask) is Tensor and not torch.compiler.is_compiling():
+            if type(mask) is Tensor:
                 if len(_CACHE) >= _CACHE_SIZE:
                     _CACHE.clear()
-                _CACHE[key] = mask
+                _CACHE[self, place] = mask
         return mask
 
     def _build(self, device: torch.device) -> Tensor:

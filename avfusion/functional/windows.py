@@ -1,5 +1,7 @@
 """Sliding windows over frames."""
 
+from typing import overload
+
 import torch
 from torch import Tensor
 
@@ -19,20 +21,26 @@ def check_window(window_frames: int, stride_frames: int) -> None:
         )
 
 
+@overload
+def num_windows(num_frames: int, window_frames: int, stride_frames: int | None = None) -> int: ...
+@overload
 def num_windows(
     num_frames: Int[Tensor, "*batch"], window_frames: int, stride_frames: int | None = None
-) -> Int[Tensor, "*batch"]:
+) -> Int[Tensor, "*batch"]: ...
+def num_windows(
+    num_frames: int | Int[Tensor, "*batch"], window_frames: int, stride_frames: int | None = None
+) -> int | Int[Tensor, "*batch"]:
     r"""Windows that a clip is cut into: the fewest that cover it, so none holds padding only.
 
     .. math:: W = \begin{cases} 0 & T = 0 \\ 1 + \lceil \max(T - K, 0) / s \rceil & T > 0 \end{cases}
 
     Args:
-        num_frames: int64 tensor of any shape: real frames :math:`T` of each clip.
+        num_frames: real frames :math:`T` of each clip: an int64 tensor of any shape, or one number.
         window_frames: frames a window, :math:`K`.
         stride_frames: frames from one window's start to the next's, :math:`s`; ``window_frames`` without it.
 
     Returns:
-        Windows of each clip, in the shape of ``num_frames``.
+        Windows of each clip, in the form of ``num_frames``.
 
     Example:
         >>> import torch
@@ -43,6 +51,8 @@ def num_windows(
     """
     stride = window_frames if stride_frames is None else stride_frames
     check_window(window_frames, stride)
+    if not isinstance(num_frames, Tensor):  # an int, or the tracer's stand-in for one
+        return 1 + -(-max(num_frames - window_frames, 0) // stride) if num_frames > 0 else 0
     beyond = (num_frames - window_frames).clamp(min=0)
     return torch.where(num_frames > 0, 1 + (beyond + stride - 1) // stride, 0)
 
@@ -71,7 +81,7 @@ def cut_windows(frames: Frames, window_frames: int, stride_frames: int | None = 
         stride_frames: frames from one window's start to the next's; ``window_frames`` without it.
 
     Returns:
-        As many windows for each clip as the longest needs; those that a clip alone would not have are masked.
+        As many windows for each clip as ``frame`` frames need; those that a clip alone would not have are masked.
 
     Example:
         >>> import torch
@@ -83,13 +93,13 @@ def cut_windows(frames: Frames, window_frames: int, stride_frames: int | None = 
     stride = window_frames if stride_frames is None else stride_frames
     batch, total, slots, dim = frames.tokens.shape
     wanted = num_windows(num_frames_of(frames.mask), window_frames, stride)
-    count = int(num_windows(torch.tensor(total), window_frames, stride))
+    count = num_windows(total, window_frames, stride)
     starts = torch.arange(count, device=frames.tokens.device) * stride
     index = starts[:, None] + torch.arange(window_frames, device=frames.tokens.device)
 
     missing = max((count - 1) * stride + window_frames - total, 0) if count else 0
     pad = torch.nn.functional.pad
-    tokens = pad(torch.where(frames.mask[..., None], frames.tokens, 0), (0, 0, 0, 0, 0, missing))
+    tokens = pad(frames.tokens, (0, 0, 0, 0, 0, missing))
     mask = pad(frames.mask, (0, 0, 0, missing))
     spans = pad(frames.spans, (0, 0, 0, missing))
 

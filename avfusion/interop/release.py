@@ -60,17 +60,18 @@ def connector_from_release(
 ) -> AudioVisualConnector:
     """Builds a connector from the tensors of a released checkpoint, with the release's behaviour.
 
-    Every size but the arguments is read off the tensors. The connector takes plain tensors at the released rates, ``visual``
-    ``(batch, frame, 32, dim)`` at 2 frames a second and ``audio`` ``(batch, time, dim)`` at 50 tokens a second, and attends
-    to empty slots as the release does. Weights without causal attention give a plain Q-Former; weights with
-    ``low_query_tokens`` (video-SALMONN) a :class:`~avfusion.MultiResolutionProjector`.
+    Every size but the arguments is read off the tensors. The connector takes plain tensors at the released rates,
+    ``visual`` ``(batch, frame, 32, dim)`` at 2 frames a second and ``audio`` ``(batch, time, dim)`` at 50 tokens a
+    second, and attends to empty slots as the release does. Weights without causal attention give a plain Q-Former;
+    weights with ``low_query_tokens`` (video-SALMONN) a :class:`~avfusion.MultiResolutionProjector`.
 
     Args:
-        state_dict: the release's names to tensors, more than the connector's (the language model's, the encoders') allowed.
+        state_dict: the release's names to tensors, more than the connector's (the language model's, the encoders')
+            allowed.
         num_heads: attention heads.
         window_frames: frames a window.
-        causal_direction: ``"reversed"``, which the released weights were trained with, or ``"causal"``; a remark after it,
-            as in ``"reversed (as released)"``, is not read.
+        causal_direction: ``"reversed"``, which the released weights were trained with, or ``"causal"``; a remark after
+            it, as in ``"reversed (as released)"``, is not read.
         fine_window_frames: frames a fine window; given if and only if there are ``low_query_tokens``.
 
     Returns:

@@ -18,10 +18,10 @@ class AudioVisualConnector(Component):
 
     Args:
         synchroniser: puts the streams onto the video's frames; the paper's (visual and audio, 768 wide) without it.
-        projector: cuts windows and projects them; the paper's (10 frames, 32 queries, 4096 wide) without it. Its window encoder
-            must take the synchroniser's frames.
-        input_dims: width of streams whose encoder is wider or narrower than the synchroniser wants, by name; each gets a
-            trained linear map. Without synchroniser and ``input_dims`` it is the paper's: ``{"audio": 1280}``.
+        projector: cuts windows and projects them; the paper's (10 frames, 32 queries, 4096 wide) without it. Its window
+            encoder must take the synchroniser's frames.
+        input_dims: width of streams whose encoder is wider or narrower than the synchroniser wants, by name; each gets
+            a trained linear map. Without synchroniser and ``input_dims`` it is the paper's: ``{"audio": 1280}``.
 
     Raises:
         InvalidValueError: parts that do not fit each other.
@@ -37,7 +37,8 @@ class AudioVisualConnector(Component):
         ...     projector=SlidingWindowProjector(window_encoder=qformer, window_frames=5, llm_dim=64),
         ...     input_dims={"audio": 40},
         ... )
-        >>> out = connector(visual=torch.randn(2, 20, 16, 24), audio=torch.randn(2, 500, 40))  # 10 s at 2 and 50 a second
+        >>> visual, audio = torch.randn(2, 20, 16, 24), torch.randn(2, 500, 40)  # 10 s at 2 and 50 a second
+        >>> out = connector(visual=visual, audio=audio)
         >>> out.embeddings.shape
         torch.Size([2, 16, 64])
         >>> connector(audio=torch.randn(2, 500, 40)).embeddings.shape  # no video: no dummy
@@ -64,6 +65,7 @@ class AudioVisualConnector(Component):
         if reserved:
             raise InvalidValueError(f"stream_dims: {reserved} are arguments of this module; name the streams otherwise")
         self._check_fit()
+        self.input_dims = dict(input_dims)
         self.input_projections = nn.ModuleDict(
             {name: nn.Linear(width, dims[name]) for name, width in input_dims.items()}
         )
@@ -108,7 +110,8 @@ class AudioVisualConnector(Component):
 
         Args:
             visual: frames, or a plain ``(batch, frame, token, dim)`` at the synchroniser's frame rate, or ``None``.
-            instruction: ``(batch, length, instruction_dim)``: what the clips are asked, for window encoders that take it.
+            instruction: ``(batch, length, instruction_dim)``: what the clips are asked, for window encoders that take
+                it.
             instruction_mask: ``(batch, length)`` bool.
             **streams: each named stream, or a plain ``(batch, time, dim)`` at its rate, or ``None``.
 
@@ -141,13 +144,13 @@ class AudioVisualConnector(Component):
         return sync(**{**dict.fromkeys(streams), **given})
 
     def _nothing(self, name: str, like: Tensor) -> Frames | TokenStream:
-        batch, dim = like.shape[0], self.input_projections[name].in_features
+        batch, dim = like.shape[0], self.input_dims[name]
         if name == VISUAL:
             return Frames.empty(batch, 1, dim, dtype=like.dtype, device=like.device)
         return TokenStream.empty(batch, dim, dtype=like.dtype, device=like.device)
 
     def _project(self, name: str, value: Frames | TokenStream, projection: nn.Module) -> Frames | TokenStream:
-        width = projection.in_features
+        width = self.input_dims[name]
         if value.tokens.shape[-1] != width:
             raise InvalidValueError(f"{name}: must have width {width}, found {value.tokens.shape[-1]}")
         # Masked places are cleared first: NaN there would reach the map's gradient.

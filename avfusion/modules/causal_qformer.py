@@ -1,5 +1,8 @@
 """The causal Q-Former: a window of frames in, a few states out."""
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -14,10 +17,11 @@ from avfusion.modules.component import Component
 
 
 class CausalQFormer(Component):
-    r"""Summarises each window of frames in ``num_queries`` states (FAVOR, section 3.2; a BERT-style, post-norm Q-Former).
+    r"""Summarises each window of frames in ``num_queries`` states.
 
-    With :math:`x = \mathrm{LN}(\text{tokens}) + p`, where :math:`p` is a learned embedding of the place in the window, and
-    :math:`h` starting as the normalised learned queries, each layer computes
+    A BERT-style, post-norm Q-Former (FAVOR, section 3.2).
+    With :math:`x = \mathrm{LN}(\text{tokens}) + p`, where :math:`p` is a learned embedding of the place in the window,
+    and :math:`h` starting as the normalised learned queries, each layer computes
 
     .. math::
 
@@ -26,8 +30,8 @@ class CausalQFormer(Component):
         h &\leftarrow \mathrm{LN}(h + \mathrm{Attn}(h, c)) \\
         h &\leftarrow \mathrm{LN}(h + W_2\,\mathrm{GELU}(W_1 h))
 
-    Every layer starts its causal attention from :math:`x` again. Tokens of a frame see each other and all earlier frames.
-    Masked tokens are attended by nobody. With an instruction (InstructBLIP's way) its tokens join the queries'
+    Every layer starts its causal attention from :math:`x` again. Tokens of a frame see each other and all earlier
+    frames. Masked tokens are attended by nobody. With an instruction (InstructBLIP's way) its tokens join the queries'
     self-attention, so that the queries look for what is asked.
 
     Args:
@@ -39,10 +43,10 @@ class CausalQFormer(Component):
         intermediate_size: inner width of the feed-forward; four times ``hidden_size`` without it.
         window_frames: most frames a window may have.
         tokens_per_frame: slots of a frame.
-        causal_direction: ``"causal"``: a frame sees earlier ones, as published; ``"reversed"``: later ones, as in the released
-            weights; ``None``: no attention over the window's tokens, a plain Q-Former.
-        padding: ``"masked"``: nobody attends to masked tokens; ``"released"``: the causal attention does, as to tokens of
-            zeros, and the queries of a window of padding average it, as the released weights were trained.
+        causal_direction: ``"causal"``: a frame sees earlier ones, as published; ``"reversed"``: later ones, as in the
+            released weights; ``None``: no attention over the window's tokens, a plain Q-Former.
+        padding: ``"masked"``: nobody attends to masked tokens; ``"released"``: the causal attention does, as to tokens
+            of zeros, and the queries of a window of padding average it, as the released weights were trained.
         instruction_dim: width of instruction tokens; without it there are none.
         max_instruction_tokens: longest instruction.
         dropout: probability, in training, for attention weights and for what each block adds.
@@ -154,7 +158,7 @@ class CausalQFormer(Component):
         """Summarises windows, each on its own.
 
         Args:
-            tokens: ``(window, frame, token, input_dim)``, at most ``window_frames`` frames of ``tokens_per_frame``.
+            tokens: ``(window, frame, token, input_dim)``, 1 to ``window_frames`` frames of ``tokens_per_frame``.
             mask: ``(window, frame, token)`` bool: what is real; everything without it.
             queries: ``(query, hidden)``: other queries than the module's own (another resolution's).
             instruction: ``(window, length, instruction_dim)``: embeddings of what to look for.
@@ -214,7 +218,7 @@ class CausalQFormer(Component):
         states, state_mask = self._initial_states(queries, tokens, instruction, instruction_mask)
         inputs, causal = LayerInput(tokens, token_mask, state_mask), self._structure(tokens)
         maps = []
-        for layer in self.layers:
+        for layer in cast("Iterable[CausalQFormerLayer]", self.layers):
             attending = layer.self_attention(states, states, key_mask=state_mask)[:, : queries.shape[0]]
             encoded = layer.encode_tokens(inputs, causal)
             maps.append(layer.cross_attention.attention.weights(attending, encoded, key_mask=token_mask))
@@ -238,6 +242,10 @@ class CausalQFormer(Component):
         self, queries: Tensor, tokens: Tensor, instruction: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         windows = tokens.shape[0]
+        if queries.ndim != 2 or queries.shape[1] != self.output_dim:
+            raise InvalidValueError(
+                f"queries: must be (query, hidden) with hidden = {self.output_dim}, found shape {tuple(queries.shape)}"
+            )
         states = self.dropout(self.query_norm(queries)).expand(windows, -1, -1)
         if self.instruction_dim is None:
             if instruction is not None:
@@ -256,9 +264,9 @@ class CausalQFormer(Component):
 
     def _check(self, tokens: Tensor, mask: Tensor | None) -> None:
         slots, width = self.tokens_per_frame, self.input_dim
-        if tokens.ndim != 4 or tokens.shape[2:] != (slots, width) or tokens.shape[1] > self.window_frames:
+        if tokens.ndim != 4 or tokens.shape[2:] != (slots, width) or not 1 <= tokens.shape[1] <= self.window_frames:
             raise InvalidValueError(
-                f"tokens: must be (window, at most {self.window_frames} frames, {slots} tokens, {width}), "
+                f"tokens: must be (window, 1 to {self.window_frames} frames, {slots} tokens, {width}), "
                 f"found shape {tuple(tokens.shape)}"
             )
         if mask is None:
@@ -280,8 +288,12 @@ class CausalQFormer(Component):
                 f"instruction: must be ({windows} windows, at most {longest} tokens, {self.instruction_dim}), "
                 f"found shape {tuple(instruction.shape)}"
             )
-        if mask is not None and (mask.dtype != torch.bool or mask.shape != instruction.shape[:2]):
+        if mask is None:
+            return
+        if mask.dtype != torch.bool:
+            raise InvalidTypeError(f"instruction_mask: must be boolean (True = real), found {mask.dtype}")
+        if mask.shape != instruction.shape[:2]:
             raise InvalidValueError(
-                f"instruction_mask: must be bool of shape {tuple(instruction.shape[:2])}, "
-                f"found {mask.dtype} of shape {tuple(mask.shape)}"
+                f"instruction_mask: must be (window, length) = {tuple(instruction.shape[:2])}, "
+                f"found shape {tuple(mask.shape)}"
             )

@@ -79,10 +79,11 @@ class LayerInput(NamedTuple):
 
 
 class CausalQFormerLayer(nn.Module):
-    """Causal attention over the window's tokens; then the queries attend to each other, to the result, and feed forward.
+    """Causal attention over the window's tokens; then the queries attend to each other and to the result, and feed
+    forward.
 
-    Args: as for :class:`~avfusion.CausalQFormer`; ``causal`` says whether there is causal attention, ``with_instruction`` adds
-    a feed-forward of the instruction tokens' own.
+    Args: as for :class:`~avfusion.CausalQFormer`; ``causal`` says whether there is causal attention,
+    ``with_instruction`` adds a feed-forward of the instruction tokens' own.
     """
 
     def __init__(

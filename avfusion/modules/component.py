@@ -1,13 +1,17 @@
 """What every component shares: saving, loading and sharing, through huggingface_hub's mixin."""
 
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 from avfusion.errors import CheckpointError
+
+_HUB_MISSING = "Saving and loading components needs huggingface_hub: pip install 'avfusion[hf]'"
 
 if TYPE_CHECKING:
     from huggingface_hub import PyTorchModelHubMixin
@@ -23,10 +27,9 @@ else:
                 super().__init_subclass__()
 
             def _missing(*args: Any, **kwargs: Any) -> Any:
-                raise ImportError("Saving and loading components needs huggingface_hub: pip install 'avfusion[hf]'")
+                raise ImportError(_HUB_MISSING)
 
             save_pretrained = push_to_hub = _missing
-            from_pretrained = classmethod(_missing)
 
 
 _CONFIG, _WEIGHTS, _CLASS = "config.json", "model.safetensors", "avfusion_class"
@@ -45,11 +48,13 @@ def _encode(module: nn.Module) -> dict[str, Any]:
     return {_CLASS: None, "name": f"{type(module).__module__}.{type(module).__qualname__}"}
 
 
-def _decode(config: dict[str, Any]) -> "Component | _Unbuilt":
-    config = dict(config)
-    name = config.pop(_CLASS, None)
+def _decode(value: Any) -> Any:
+    if not (isinstance(value, dict) and _CLASS in value):
+        return value
+    config = dict(value)
+    name = config.pop(_CLASS)
     if name is None:
-        return _Unbuilt(config["name"])
+        return _Unbuilt(str(config.get("name")))
     if name not in Component.registry:
         raise CheckpointError(f"{_CLASS}: must be one of {sorted(Component.registry)}, found {name!r}")
     return Component.registry[name].from_config(config)
@@ -59,8 +64,8 @@ class Component(nn.Module, PyTorchModelHubMixin):
     """An ``nn.Module`` with ``save_pretrained``, ``from_pretrained`` and ``push_to_hub``.
 
     A directory holds ``model.safetensors`` and ``config.json``, the constructor's arguments. Injected
-    components are kept in the configuration too; a module of your own class is saved with its weights, and given again to
-    ``from_pretrained(directory, window_encoder=...)``.
+    components are kept in the configuration too; a module of your own class is saved with its weights, and given again
+    to ``from_pretrained(directory, window_encoder=...)``.
     """
 
     registry: ClassVar[dict[str, type["Component"]]] = {}
@@ -81,71 +86,111 @@ class Component(nn.Module, PyTorchModelHubMixin):
         return dict(getattr(self, "_hub_mixin_config", None) or {})
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """Builds a component from :attr:`config`, with new weights."""
-        known = cls._hub_mixin_init_parameters
-        unknown = sorted(set(config) - set(known))
-        if unknown:
-            raise CheckpointError(f"{cls.__name__}: unknown configuration {unknown}, known are {sorted(known)[1:]}")
-        built = {name: cls._decode_arg(known[name].annotation, value) for name, value in config.items()}
-        return cls(**cls._require_built(built))
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Builds a component from :attr:`config`, with new weights.
 
-    @classmethod
-    def _require_built(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        Args:
+            config: the constructor's arguments; submodules as they are, or as configurations.
+
+        Raises:
+            CheckpointError: arguments that this class does not take, or a submodule that only its owner can build.
+        """
+        known = set(inspect.signature(cls).parameters)
+        unknown = sorted(set(config) - known)
+        if unknown:
+            raise CheckpointError(f"{cls.__name__}: unknown arguments {unknown}, known are {sorted(known)}")
+        arguments = {name: _decode(value) for name, value in config.items()}
         for name, value in arguments.items():
             if isinstance(value, _Unbuilt):
                 raise CheckpointError(
                     f"{name}: {cls.__name__} was saved with a {value.name}, which only you can build; "
                     f"pass {name}=... to from_pretrained"
                 )
-        return arguments
+        try:
+            return cls(**arguments)
+        except CheckpointError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{cls.__name__}: cannot be built from its configuration: {error}") from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        super()._save_pretrained(save_directory)
+        from safetensors.torch import save_file
+
+        # Copies, because a file may not hold one tensor under two names.
+        tensors = {
+            name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in self.state_dict().items()
+        }
+        save_file(tensors, save_directory / _WEIGHTS, metadata={"format": "pt"})
         config = {_CLASS: type(self).__name__, **self.config}
         (save_directory / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
     @classmethod
-    def _from_pretrained(
+    def from_pretrained(
         cls,
+        pretrained_model_name_or_path: str | Path,
         *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        config: dict[str, Any] | None = None,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
         map_location: str = "cpu",
         **arguments: Any,
     ) -> Self:
-        if config is None:
-            raise CheckpointError(f"{model_id}: holds no {_CONFIG}; save a component with save_pretrained")
-        found = config.get(_CLASS)
-        if found != cls.__name__:
-            raise CheckpointError(f"{model_id}: {_CONFIG} must describe a {cls.__name__}, found {found!r}")
-        unknown = sorted(set(config) - {_CLASS} - set(cls._hub_mixin_init_parameters))
-        if unknown:
-            raise CheckpointError(f"{model_id}: {_CONFIG} holds arguments that {cls.__name__} does not take: {unknown}")
-        component = cls(**cls._require_built(arguments))
-        if Path(model_id).is_dir():
-            weights = Path(model_id, _WEIGHTS)
-        else:
-            from huggingface_hub import hf_hub_download
+        """Builds and loads what :meth:`save_pretrained` wrote, in evaluation mode and in the dtype it was saved in.
 
-            weights = Path(
-                hf_hub_download(
-                    repo_id=model_id,
-                    filename=_WEIGHTS,
-                    revision=revision,
-                    cache_dir=cache_dir,
-                    force_download=force_download,
-                    token=token,
-                    local_files_only=local_files_only,
+        Args:
+            pretrained_model_name_or_path: a directory, or a name on the Hugging Face Hub.
+            force_download: download again what is already there.
+            token: of the Hub.
+            cache_dir: where downloads go.
+            local_files_only: never ask the Hub.
+            revision: branch, tag or commit on the Hub.
+            map_location: device to load to.
+            **arguments: replace the constructor's saved arguments; modules of your own classes are given here.
+
+        Raises:
+            CheckpointError: a file that is missing, broken or not this component's; the message names what differs.
+        """
+        try:
+            from huggingface_hub import hf_hub_download
+            from huggingface_hub.errors import HFValidationError, RemoteEntryNotFoundError
+        except ImportError:
+            raise ImportError(_HUB_MISSING) from None
+
+        def find(name: str) -> Path:
+            if Path(pretrained_model_name_or_path).is_dir():
+                return Path(pretrained_model_name_or_path, name)
+            try:
+                return Path(
+                    hf_hub_download(
+                        repo_id=str(pretrained_model_name_or_path),
+                        filename=name,
+                        revision=revision,
+                        cache_dir=cache_dir,
+                        force_download=force_download,
+                        token=token,
+                        local_files_only=local_files_only,
+                    )
                 )
-            )
-        _load_weights(component, weights, map_location)
+            except (HFValidationError, RemoteEntryNotFoundError) as error:
+                raise CheckpointError(f"{pretrained_model_name_or_path}: holds no {name} ({error})") from error
+
+        config = _read_config(find(_CONFIG), cls.__name__)
+        component = cls.from_config({**config, **arguments})
+        _load_weights(component, find(_WEIGHTS), map_location)
         return component.to(map_location).eval()
+
+
+def _read_config(path: Path, wanted: str) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a component's configuration ({error})") from error
+    found = config.pop(_CLASS, None) if isinstance(config, dict) else None
+    if found != wanted:
+        raise CheckpointError(f"{path}: must describe a {wanted}, found {found!r}")
+    return config
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -185,6 +230,9 @@ def _load_weights(module: nn.Module, path: Path, device: str) -> None:
         tensors = load_file(path, device=device)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; save a component with save_pretrained") from None
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if name in tensors:  # else named below, with all that differs
+            tensor.data = tensor.data.to(tensors[name].dtype)
     load_exactly(module, tensors, str(path))

@@ -16,8 +16,8 @@ class DiversityLoss(Component):
 
     .. math:: L = \frac{\lambda}{W} \sum_w \frac{1}{Q(Q-1)} \sum_{i \ne j} \cos(q_{w,i}, q_{w,j})
 
-    Computed in float32 at least; finite, with finite gradients, for zero vectors, for one query and in half precision. Too
-    large a weight makes a language model hear words that nobody said.
+    Computed in float32 at least; finite, with finite gradients, for zero vectors, for one query and in half precision.
+    Too large a weight makes a language model hear words that nobody said.
 
     Args:
         weight: λ, at least 0.

@@ -17,7 +17,7 @@ from avfusion.functional.alignment import (
 )
 from avfusion.functional.masks import Padding, check_padding
 from avfusion.modules.component import Component
-from avfusion.types import Frames, TokenStream
+from avfusion.types import Frames, TokenStream, _time_dtype
 
 VISUAL = "visual"
 
@@ -25,15 +25,15 @@ VISUAL = "visual"
 class FrameSynchroniser(Component):
     """Puts each token of each stream into the video frame during which it sounds (FAVOR, section 3.1).
 
-    A token belongs to the frame whose span holds its centre; inside the frame tokens keep their order and fill its slots
-    from the first. Frames are added where a stream begins before the video or outlasts it; without video the frames are
-    the regular grid of ``frame_rate``; a still image is held for as long as there is sound. Every real token is placed, or
-    the call fails.
+    A token belongs to the frame whose span holds its centre; inside the frame tokens keep their order and fill its
+    slots from the first. Frames are added where a stream begins before the video or outlasts it; without video the
+    frames are the regular grid of ``frame_rate``; a still image is held for as long as there is sound. Every real token
+    is placed, or the call fails.
 
     The streams of a frame are fused in one of two ways:
 
-    * ``"features"`` (FAVOR's): slot by slot, side by side on the feature axis; a stream that has no token for a slot is zero
-      there. A slot is real if any stream has a token in it.
+    * ``"features"`` (FAVOR's): slot by slot, side by side on the feature axis; a stream that has no token for a slot is
+      zero there. A slot is real if any stream has a token in it.
     * ``"tokens"``: one after the other on the token axis; all must have the same width.
 
     There are no parameters, unless a learned token shall stand for a modality that a clip lacks.
@@ -46,8 +46,8 @@ class FrameSynchroniser(Component):
         slots: slots of a frame for each stream: one number, or one for each name, ``"visual"`` included (``"tokens"``
             fusion only).
         fusion: ``"features"`` or ``"tokens"``.
-        padding: ``"masked"``: nobody attends to the empty slots of a frame; ``"released"``: they count as tokens of zeros,
-            as the released weights were trained.
+        padding: ``"masked"``: nobody attends to the empty slots of a frame; ``"released"``: they count as tokens of
+            zeros, as the released weights were trained.
         learn_absent_tokens: a learned vector for each modality stands where a clip that lacks it would have its tokens.
 
     Raises:
@@ -82,8 +82,8 @@ class FrameSynchroniser(Component):
             raise InvalidValueError(f"stream_dims: {VISUAL!r} is the video's own name; use visual_dim")
         self.dims = streams if visual_dim is None else {VISUAL: visual_dim, **streams}
         self.frame_rate = frame_rate
-        self.stream_rates = {name: 50.0 for name in streams} | dict(stream_rates or {})
-        self.slots = {name: slots for name in self.dims} if isinstance(slots, int) else dict(slots)
+        self.stream_rates = dict.fromkeys(streams, 50.0) | dict(stream_rates or {})
+        self.slots = dict.fromkeys(self.dims, slots) if isinstance(slots, int) else dict(slots)
         self.fusion = fusion
         self.padding = padding
         self._check_arguments()
@@ -101,10 +101,12 @@ class FrameSynchroniser(Component):
         for name, rate in {"frame_rate": self.frame_rate, **self.stream_rates}.items():
             if not 0 < rate < float("inf"):
                 raise InvalidValueError(f"{name}: must be a positive number a second, found {rate}")
-        for what, found in (("stream_rates", set(self.stream_rates) | {VISUAL}), ("slots", set(self.slots))):
-            wrong = (found ^ set(self.dims)) - {VISUAL} if what == "stream_rates" else found ^ set(self.dims)
-            if wrong:
-                raise InvalidValueError(f"{what}: must name the streams {sorted(self.dims)}, found {sorted(found)}")
+        for what, found, names in (
+            ("stream_rates", set(self.stream_rates), set(self.dims) - {VISUAL}),
+            ("slots", set(self.slots), set(self.dims)),
+        ):
+            if found != names:
+                raise InvalidValueError(f"{what}: must name the streams {sorted(names)}, found {sorted(found)}")
         if min(self.slots.values()) < 1:
             raise InvalidValueError(f"slots: must be at least 1, found {self.slots}")
         if self.fusion == "features" and len(set(self.slots.values())) > 1:
@@ -131,9 +133,10 @@ class FrameSynchroniser(Component):
         """Synchronises a batch.
 
         Args:
-            visual: frames of the video, or a plain ``(batch, frame, token, visual_dim)`` at ``frame_rate``, or ``None``.
-            **streams: each named stream, or a plain ``(batch, time, dim)`` at its rate in ``stream_rates``, or ``None``. A clip
-                of the batch lacks a modality if all its tokens are masked.
+            visual: frames of the video, or a plain ``(batch, frame, token, visual_dim)`` at ``frame_rate``, or
+                ``None``.
+            **streams: each named stream, or a plain ``(batch, time, dim)`` at its rate in ``stream_rates``, or
+                ``None``. A clip of the batch lacks a modality if all its tokens are masked.
 
         Returns:
             ``(batch, frame, tokens_per_frame, output_dim)`` frames, each clip's first frame at index 0.
@@ -168,7 +171,8 @@ class FrameSynchroniser(Component):
 
     def grid(self, frames: Frames, streams: Mapping[str, TokenStream]) -> FrameGrid:
         """The frames that hold the video and every real token of the streams."""
-        first = torch.full_like(frames.spans[:, :1].sum((1, 2)), torch.inf)
+        batch, device = frames.spans.shape[0], frames.spans.device
+        first = torch.full((batch,), torch.inf, dtype=_time_dtype(device), device=device)
         last = -first
         for stream in streams.values():
             if stream.tokens.shape[1]:

@@ -14,8 +14,8 @@ class MultiResolutionProjector(SlidingWindowProjector):
     """Looks at every window as a whole and in small parts, with the same weights (video-SALMONN, arXiv 2406.15704).
 
     The window encoder runs over each window with its own queries, and over each of the window's parts of
-    ``fine_window_frames`` frames with ``fine_num_queries`` other queries. There are as many states of one kind as of the
-    other; they are joined on the feature axis, the fine ones first, part by part in time, and projected together.
+    ``fine_window_frames`` frames with ``fine_num_queries`` other queries. There are as many states of one kind as of
+    the other; they are joined on the feature axis, the fine ones first, part by part in time, and projected together.
 
     Args:
         window_encoder: a window encoder whose call takes ``queries=``; a :class:`~avfusion.CausalQFormer` of
@@ -83,7 +83,11 @@ class MultiResolutionProjector(SlidingWindowProjector):
     def encode(
         self, windows: Windows, instruction: Tensor | None = None, instruction_mask: Tensor | None = None
     ) -> Float[Tensor, "window query hidden"]:
-        """The joined states of every window; zero for masked windows, and the fine half for masked parts."""
+        """The joined states of every window; zero for masked windows.
+
+        The fine half of a part in which nothing is real is what the window encoder gives for it: zero, from a
+        :class:`~avfusion.CausalQFormer`.
+        """
         coarse = super().encode(windows, instruction, instruction_mask)
         parts = self.window_frames // self.fine_window_frames
         tokens, mask = (

@@ -10,16 +10,16 @@ from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.functional.windows import check_window, cut_windows, num_windows, spread_over_positions
 from avfusion.modules.causal_qformer import CausalQFormer
 from avfusion.modules.component import Component
-from avfusion.types import Frames, LLMEmbeddings, WindowEncoder, Windows
+from avfusion.types import Frames, LLMEmbeddings, WindowEncoder, Windows, _check_rate
 
 
 class SlidingWindowProjector(Component):
-    r"""Cuts frames into windows, encodes each, and projects the states to a language model's width (FAVOR, section 3.2).
+    r"""Cuts frames into windows, encodes each, and projects the states to a language model's width (FAVOR, 3.2).
 
     .. math:: e = W \,\mathrm{encode}(\text{window}) + b
 
-    Window :math:`w` holds the frames :math:`[ws, ws + K)`. The last window may be short; its missing frames are masked. There is
-    no window of padding only, and none that adds nothing to the one before.
+    Window :math:`w` holds the frames :math:`[ws, ws + K)`. The last window may be short; its missing frames are masked.
+    There is no window of padding only, and none that adds nothing to the one before.
 
     Args:
         window_encoder: any module that satisfies :class:`~avfusion.WindowEncoder`; a
@@ -96,6 +96,9 @@ class SlidingWindowProjector(Component):
     def num_output_tokens(self, durations: Tensor | Sequence[float] | float, *, frame_rate: float = 2.0) -> Tensor:
         """How many embeddings clips will give, without running anything.
 
+        Exact for pictures. Sound ends at the centre of its last token: where a frame begins within that token's second
+        half, the sound needs one frame fewer than is counted here.
+
         Args:
             durations: seconds of each clip, any shape.
             frame_rate: frames a second.
@@ -104,7 +107,7 @@ class SlidingWindowProjector(Component):
             int64 tensor in the shape of ``durations``: real positions of each clip.
 
         Raises:
-            InvalidValueError: a negative duration.
+            InvalidValueError: a negative duration, a rate that is not positive.
 
         Example:
             >>> from avfusion import SlidingWindowProjector
@@ -112,6 +115,7 @@ class SlidingWindowProjector(Component):
             >>> projector.num_output_tokens([30.0, 4.0, 0.0]).tolist()
             [192, 32, 0]
         """
+        _check_rate(frame_rate, "frame_rate")
         seconds = torch.as_tensor(durations, dtype=torch.float64)
         if bool((~(seconds >= 0) | seconds.isinf()).any()):
             raise InvalidValueError(f"durations: must be finite and at least 0 seconds, found {seconds.tolist()}")

@@ -121,6 +121,13 @@ class WhisperAudioEncoder(PretrainedEncoder):
         """Tokens a second."""
         return self.sample_rate / self.hop
 
+    def timeline(self, waveform: Waveform) -> TokenStream:
+        """When the tokens of :meth:`forward` are, without running the model: the same stream, tokens of width 0."""
+        check_waveform(waveform, self.sample_rate)
+        kept = (waveform.lengths + self.hop - 1) // self.hop
+        nothing = torch.empty(len(kept), int(kept.max()), 0, device=kept.device)
+        return TokenStream.from_rate(nothing, self.rate, lengths=kept, start=waveform.start)
+
     def forward(self, waveform: Waveform) -> TokenStream:
         """Encodes every clip.
 

@@ -1,0 +1,19 @@
+"""Whole models: encoders, connector and any causal language model of transformers."""
+
+try:
+    import transformers as _transformers  # noqa: F401
+except ImportError as error:
+    raise ImportError("avfusion.models needs transformers: pip install avfusion[hf]") from error
+
+from avfusion.models.audio_visual_language_model import AudioVisualLanguageModel
+from avfusion.models.merge import merge_embeddings, select_clips
+from avfusion.models.output import AudioVisualOutput
+from avfusion.models.prompts import prepare_inputs
+
+__all__ = [
+    "AudioVisualLanguageModel",
+    "AudioVisualOutput",
+    "merge_embeddings",
+    "prepare_inputs",
+    "select_clips",
+]

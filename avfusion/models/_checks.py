@@ -1,0 +1,58 @@
+"""What the assembled model refuses."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.models._features import VISUAL, input_dims
+from avfusion.modules import DiversityLoss
+
+
+def check_parts(
+    language_model: Any,
+    connector: Any,
+    audio_encoders: Mapping[str, Any],
+    visual_encoder: Any,
+    diversity_loss: Any,
+) -> None:
+    """Refuses parts that do not fit each other."""
+    encoders = dict(audio_encoders) if visual_encoder is None else {VISUAL: visual_encoder, **audio_encoders}
+    for name, part in {"language_model": language_model, "connector": connector, **encoders}.items():
+        if not isinstance(part, nn.Module):
+            raise InvalidTypeError(f"{name}: must be an nn.Module, found {type(part).__name__}")
+    if diversity_loss is not None and not isinstance(diversity_loss, DiversityLoss):
+        raise InvalidTypeError(f"diversity_loss: must be a DiversityLoss, found {type(diversity_loss).__name__}")
+    if diversity_loss is not None and diversity_loss.reduction != "mean":
+        raise InvalidValueError(f'diversity_loss: reduction must be "mean", found {diversity_loss.reduction!r}')
+    if VISUAL in audio_encoders:
+        raise InvalidValueError(f"audio_encoders: {VISUAL!r} is the video's own name; use visual_encoder")
+    wanted = int(language_model.get_input_embeddings().embedding_dim)
+    if connector.llm_dim != wanted:
+        raise InvalidValueError(f"connector: llm_dim must be the language model's {wanted}, found {connector.llm_dim}")
+    dims = input_dims(connector)
+    if dims is None:
+        return
+    for name, encoder in encoders.items():
+        if name not in dims:
+            raise InvalidValueError(f"audio_encoders: must be among the connector's {sorted(dims)}, found {name!r}")
+        if encoder.output_dim != dims[name]:
+            raise InvalidValueError(
+                f"{name}: output_dim must be the connector's {dims[name]}, found {encoder.output_dim}"
+            )
+
+
+def check_text(
+    input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor | None = None, *, cached: bool = False
+) -> None:
+    """Refuses text tensors whose shapes differ."""
+    shape = tuple(input_ids.shape)
+    if labels is not None and tuple(labels.shape) != shape:
+        raise InvalidValueError(f"labels: must be (row, length) = {shape}, found shape {tuple(labels.shape)}")
+    found = shape if attention_mask is None else tuple(attention_mask.shape)
+    longer = cached and len(found) == 2 and found[0] == shape[0] and found[1] > shape[1]
+    if found != shape and not longer:
+        raise InvalidValueError(
+            f"attention_mask: must be (row, length) = {shape}, longer only with a cache, found shape {found}"
+        )

@@ -1,0 +1,34 @@
+"""What the assembled model returns."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+from avfusion.types import LLMEmbeddings
+
+
+@dataclass
+class AudioVisualOutput(ModelOutput):  # type: ignore[misc]
+    """What :class:`AudioVisualLanguageModel` returns.
+
+    Attributes:
+        loss: scalar, with labels: ``language_model_loss`` plus ``diversity_loss``.
+        logits: ``(row, length, vocabulary)``.
+        past_key_values: the language model's cache.
+        hidden_states: of the language model, if asked for.
+        attentions: of the language model, if asked for.
+        language_model_loss: scalar, with labels: next-token cross-entropy.
+        diversity_loss: scalar, weighted; ``None`` without a diversity loss.
+        embeddings: the connector's output, a row for each clip; ``None`` where a cache is continued without media.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+    language_model_loss: Tensor | None = None
+    diversity_loss: Tensor | None = None
+    embeddings: LLMEmbeddings | None = None

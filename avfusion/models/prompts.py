@@ -1,0 +1,143 @@
+"""Prompts and answers to what the model takes."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from avfusion.errors import InvalidTypeError, InvalidValueError, PlaceholderError
+
+IGNORED = -100  # transformers' loss skips labels of this value
+
+
+def prepare_inputs(
+    tokenizer: Any,
+    prompts: Sequence[str],
+    counts: Tensor | Sequence[int],
+    *,
+    answers: Sequence[str] | None = None,
+    placeholder: str = "<av>",
+    padding_side: Literal["left", "right"] = "left",
+    add_special_tokens: bool = True,
+) -> dict[str, Tensor]:
+    """Tokenises prompts, keeps a place for every embedding of their clips, and pads to one batch.
+
+    Prompt and answer are tokenised apart: what the model learns to continue is what it will be given. The end token
+    closes every answer and is learned, also by tokenizers that pad with it.
+
+    Args:
+        tokenizer: of the language model; ``placeholder`` must be one of its tokens.
+        prompts: one a row; where the clip goes stands ``placeholder``, once. Rows without a clip have none.
+        counts: embeddings of each row's clip, as :meth:`AudioVisualLanguageModel.num_placeholders` gives; 0 without.
+        answers: one a row, to train on.
+        placeholder: the token that stands for the clip in a prompt.
+        padding_side: ``"left"``, which generation needs, or ``"right"``.
+        add_special_tokens: let the tokenizer begin the prompts with its special tokens; ``False`` for prompts from a
+            chat template, which has done so.
+
+    Returns:
+        ``input_ids`` and ``attention_mask``, both ``(row, length)`` int64, and with answers ``labels`` of the same
+        shape: -100 everywhere but on answers and their end token.
+
+    Raises:
+        PlaceholderError: a prompt with a clip but not exactly one placeholder, or an answer that holds one.
+        InvalidValueError: lists of different length, a negative count, a tokenizer without the token or an end token.
+        InvalidTypeError: a string where a list of strings belongs.
+
+    Example:
+        >>> from tokenizers import Tokenizer, models, pre_tokenizers
+        >>> from transformers import PreTrainedTokenizerFast
+        >>> from avfusion.models import prepare_inputs
+        >>> words = {word: index for index, word in enumerate(["<unk>", "</s>", "<av>", "which", "colour", "red"])}
+        >>> rule = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+        >>> rule.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=rule, eos_token="</s>", unk_token="<unk>")
+        >>> inputs = prepare_inputs(tokenizer, ["<av> which colour", "colour"], [3, 0], answers=["red", "red"])
+        >>> inputs["input_ids"].tolist()
+        [[2, 2, 2, 3, 4, 5, 1], [1, 1, 1, 1, 4, 5, 1]]
+        >>> inputs["labels"].tolist()
+        [[-100, -100, -100, -100, -100, 5, 1], [-100, -100, -100, -100, -100, 5, 1]]
+        >>> inputs["attention_mask"].tolist()
+        [[1, 1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1]]
+    """
+    token = _placeholder_id(tokenizer, placeholder)
+    numbers = [int(count) for count in counts]
+    _check(prompts, numbers, answers, padding_side)
+    rows = [
+        _expand(_prompt_ids(tokenizer, prompt, add_special_tokens), token, count, row)
+        for row, (prompt, count) in enumerate(zip(prompts, numbers, strict=True))
+    ]
+    tails = [[] for _ in rows] if answers is None else _answer_ids(tokenizer, answers, token)
+    pad = next((found for found in (tokenizer.pad_token_id, tokenizer.eos_token_id) if found is not None), 0)
+    if pad == token:
+        raise InvalidValueError(f"placeholder: must not be the token that pads, found {placeholder!r}")
+
+    ids = [torch.tensor(row + tail, dtype=torch.int64) for row, tail in zip(rows, tails, strict=True)]
+    learned = [torch.tensor([IGNORED] * len(row) + tail) for row, tail in zip(rows, tails, strict=True)]
+    inputs = {
+        "input_ids": _pad(ids, pad, padding_side),
+        "attention_mask": _pad([torch.ones_like(row) for row in ids], 0, padding_side),
+    }
+    return inputs if answers is None else {**inputs, "labels": _pad(learned, IGNORED, padding_side)}
+
+
+def _placeholder_id(tokenizer: Any, placeholder: str) -> int:
+    if placeholder not in tokenizer.get_vocab():
+        raise InvalidValueError(
+            f"placeholder: must be one token of the tokenizer, found {placeholder!r}, which is not; "
+            f"tokenizer.add_tokens([{placeholder!r}], special_tokens=True) makes it one"
+        )
+    return int(tokenizer.convert_tokens_to_ids(placeholder))
+
+
+def _check(prompts: Sequence[str], counts: list[int], answers: Sequence[str] | None, padding_side: str) -> None:
+    for name, texts in (("prompts", prompts), ("answers", answers)):
+        if isinstance(texts, str):
+            raise InvalidTypeError(f"{name}: must be a list of strings, one a row, found one string")
+    if not prompts:
+        raise InvalidValueError("prompts: must hold at least one prompt, found none")
+    for name, values in (("counts", counts), ("answers", answers)):
+        if values is not None and len(values) != len(prompts):
+            raise InvalidValueError(f"{name}: must be one for each of {len(prompts)} prompts, found {len(values)}")
+    if min(counts) < 0:
+        raise InvalidValueError(f"counts: must be at least 0, found {counts}")
+    if padding_side not in ("left", "right"):
+        raise InvalidValueError(f'padding_side: must be "left" or "right", found {padding_side!r}')
+
+
+def _prompt_ids(tokenizer: Any, prompt: str, add_special_tokens: bool) -> list[int]:
+    own: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    if not add_special_tokens:
+        return own
+    ids: list[int] = tokenizer(prompt)["input_ids"]
+    # Some tokenizers end every text with the end token; a prompt goes on.
+    ended = ids[-1:] == [tokenizer.eos_token_id] and ids[len(ids) - len(own) :] != own
+    return ids[:-1] if ended else ids
+
+
+def _expand(ids: list[int], token: int, count: int, row: int) -> list[int]:
+    found = ids.count(token)
+    if found > 1 or (count and not found):
+        raise PlaceholderError(
+            f"prompts: a prompt must hold the placeholder once if it has a clip, found {found} in row {row}, "
+            f"whose clip has {count} embeddings"
+        )
+    if not found:
+        return ids
+    place = ids.index(token)
+    return ids[:place] + [token] * count + ids[place + 1 :]
+
+
+def _answer_ids(tokenizer: Any, answers: Sequence[str], token: int) -> list[list[int]]:
+    if tokenizer.eos_token_id is None:
+        raise InvalidValueError("tokenizer: must have an end token (eos_token) to train on answers, found none")
+    tails = [[*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for answer in answers]
+    for row, tail in enumerate(tails):
+        if token in tail:
+            raise PlaceholderError(f"answers: must not hold the placeholder, found it in row {row}")
+    return tails
+
+
+def _pad(rows: list[Tensor], value: int, side: str) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)

@@ -1,0 +1,211 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+
+from avfusion import AudioVisualConnector, CheckpointError, InvalidTypeError, InvalidValueError, SlidingWindowProjector
+from avfusion.models import AudioVisualLanguageModel, prepare_inputs
+
+
+@pytest.fixture
+def lora(make_model: Any, language_models: Any) -> Any:
+    """A model with an adapter that does something, and its base."""
+
+    def make(llm: str = "llama") -> AudioVisualLanguageModel:
+        target = ["c_attn"] if llm == "gpt2" else ["q_proj", "v_proj"]
+        base = language_models[llm]()
+        options = {"fan_in_fan_out": True} if llm == "gpt2" else {}
+        peft = get_peft_model(base, LoraConfig(r=2, target_modules=target, task_type="CAUSAL_LM", **options))
+        for name, parameter in peft.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter)
+        return make_model(language_model=peft)
+
+    return make
+
+
+def encoders(model: AudioVisualLanguageModel) -> dict[str, Any]:
+    return {"audio_encoders": dict(model.audio_encoders.items()), "visual_encoder": model.visual_encoder}
+
+
+def ask(model: AudioVisualLanguageModel, tokenizer: Any, clips: dict[str, Any]) -> tuple[Any, Any]:
+    inputs = prepare_inputs(
+        tokenizer, ["<av> which", "<av> on"], model.num_placeholders(**clips), answers=["red", "blue"]
+    )
+    out = model(**inputs, **clips)
+    return out.logits, out.loss
+
+
+@pytest.mark.parametrize("llm", ["llama", "gpt2", "qwen3"])
+def test_adapter_and_connector_round_trip(
+    lora: Any, language_models: Any, tokenizer: Any, media: Any, tmp_path: Path, llm: str
+) -> None:
+    model, clips = lora(llm), media([5, 3], [200, 0]).batch()
+    for encoder in encoders(model)["audio_encoders"].values():
+        encoder.requires_grad_(False)
+    model.visual_encoder.requires_grad_(False)
+    expected = ask(model, tokenizer, clips)
+    model.save_pretrained(tmp_path)
+    weights = [path for path in tmp_path.rglob("*") if path.suffix in {".safetensors", ".bin"}]
+    saved = {path.relative_to(tmp_path).as_posix() for path in weights}
+    assert saved == {"connector/model.safetensors", "adapter/adapter_model.safetensors"}
+    assert all("lora" in name for name in load_file(tmp_path / "adapter/adapter_model.safetensors"))
+
+    base = language_models[llm]()
+    base.load_state_dict(model.language_model.unload().state_dict())
+    loaded = AudioVisualLanguageModel.from_pretrained(tmp_path, language_model=base, **encoders(model))
+    assert not loaded.training
+    assert loaded.placeholder_token_id == model.placeholder_token_id
+    for found, wanted in zip(ask(loaded, tokenizer, clips), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert not any(parameter.requires_grad for parameter in loaded.language_model.parameters())
+
+
+def test_adapter_trains_and_can_be_trained_further(
+    lora: Any, language_models: Any, tokenizer: Any, media: Any, tmp_path: Path
+) -> None:
+    model, clips = lora(), media([5, 3], [200, 0]).batch()
+    ask(model.train(), tokenizer, clips)[1].backward()
+    for name, parameter in model.language_model.named_parameters():
+        assert (parameter.grad is not None and bool(parameter.grad.any())) == ("lora" in name), name
+    model.save_pretrained(tmp_path)
+    loaded = AudioVisualLanguageModel.from_pretrained(
+        tmp_path, language_model=language_models["llama"](), is_trainable=True, **encoders(model)
+    )
+    trained = {name for name, value in loaded.language_model.named_parameters() if value.requires_grad}
+    assert trained == {name for name, value in model.language_model.named_parameters() if value.requires_grad}
+    inputs = prepare_inputs(tokenizer, ["<av> on"] * 2, loaded.num_placeholders(**clips))
+    options = {"max_new_tokens": 3, "min_new_tokens": 3, "num_beams": 2}
+    assert loaded.generate(**inputs, **clips, **options).shape == (2, 3)
+
+
+def test_adapter_of_another_name(lora: Any, language_models: Any, tmp_path: Path) -> None:
+    model = lora()
+    model.language_model.add_adapter("second", LoraConfig(r=1, target_modules=["o_proj"], task_type="CAUSAL_LM"))
+    model.language_model.set_adapter("second")
+    model.save_pretrained(tmp_path)
+    loaded = AudioVisualLanguageModel.from_pretrained(
+        tmp_path, language_model=language_models["llama"](), **encoders(model)
+    )
+    assert loaded.language_model.active_adapter == "second"
+    assert [path.parent.name for path in (tmp_path / "adapter").rglob("*.safetensors")] == ["second"]
+
+
+def test_trained_parts_are_saved_in_full(make_model: Any, tokenizer: Any, media: Any, tmp_path: Path) -> None:
+    model, clips = make_model(), media([5, 3], [200, 0]).batch()
+    model.visual_encoder.requires_grad_(False)
+    expected = ask(model, tokenizer, clips)
+    model.save_pretrained(tmp_path)
+    assert {path.name for path in (tmp_path / "encoders").iterdir()} == {"audio.safetensors"}
+
+    other = make_model()
+    other.visual_encoder.load_state_dict(model.visual_encoder.state_dict())
+    loaded = AudioVisualLanguageModel.from_pretrained(tmp_path, **encoders(other))
+    assert type(loaded.language_model) is type(model.language_model)
+    for found, wanted in zip(ask(loaded, tokenizer, clips), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_frozen_parts_are_saved_when_asked(
+    make_model: Any, language_models: Any, tokenizer: Any, media: Any, tmp_path: Path
+) -> None:
+    model, clips = make_model().requires_grad_(False), media([5, 3], [200, 0]).batch()
+    model.save_pretrained(tmp_path / "small")
+    assert {path.name for path in (tmp_path / "small").iterdir()} == {"connector", "config.json"}
+    base = language_models["llama"]()
+    loaded = AudioVisualLanguageModel.from_pretrained(tmp_path / "small", language_model=base)
+    assert loaded.language_model is base
+
+    model.save_pretrained(tmp_path / "all", save_language_model=True, save_encoders=True)
+    loaded = AudioVisualLanguageModel.from_pretrained(tmp_path / "all", **encoders(make_model()))
+    for found, wanted in zip(ask(loaded, tokenizer, clips), ask(model, tokenizer, clips), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_diversity_weight_round_trip(make_model: Any, tmp_path: Path) -> None:
+    for place, loss in ((tmp_path / "with", make_model().diversity_loss), (tmp_path / "without", None)):
+        model = make_model(diversity_loss=loss)
+        model.save_pretrained(place)
+        loaded = AudioVisualLanguageModel.from_pretrained(place, **encoders(model))
+        assert (loaded.diversity_loss and loaded.diversity_loss.weight) == (loss and loss.weight)
+
+
+def test_connector_with_a_part_of_ones_own(make_model: Any, make_connector: Any, tmp_path: Path) -> None:
+    class MeanOfWindow(torch.nn.Module):
+        num_queries, output_dim = 1, 12
+
+        def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return tokens.mean((1, 2))[:, None]
+
+    def projector() -> SlidingWindowProjector:
+        return SlidingWindowProjector(window_encoder=MeanOfWindow(), window_frames=3, llm_dim=16)
+
+    connector = AudioVisualConnector(
+        synchroniser=make_connector().synchroniser, projector=projector(), input_dims={"audio": 6}
+    )
+    model = make_model(connector=connector)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="MeanOfWindow"):
+        AudioVisualLanguageModel.from_pretrained(tmp_path, **encoders(model))
+    own = AudioVisualConnector.from_pretrained(tmp_path / "connector", projector=projector())
+    loaded = AudioVisualLanguageModel.from_pretrained(tmp_path, connector=own, **encoders(model))
+    assert torch.equal(loaded.connector.projector.proj.weight, connector.projector.proj.weight)
+
+
+def test_what_is_missing_is_named(make_model: Any, language_models: Any, lora: Any, tmp_path: Path) -> None:
+    load = AudioVisualLanguageModel.from_pretrained
+    full, frozen, adapted = make_model(), make_model().requires_grad_(False), lora()
+    for name, model in (("full", full), ("frozen", frozen), ("adapted", adapted)):
+        model.save_pretrained(tmp_path / name)
+    base, parts = language_models["llama"](), encoders(full)
+    other = {**encoders(frozen), "visual_encoder": torch.nn.Linear(2, 2)}
+    other["visual_encoder"].output_dim = 5
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "config.json").write_text('{"avfusion_class": "CausalQFormer"}')
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    config = json.loads((tmp_path / "full" / "config.json").read_text())
+    for name, change in (("short", {"connector": ...}), ("unknown", {"connector": "Nothing"}), ("hollow", {})):
+        (tmp_path / name).mkdir()
+        changed = {key: value for key, value in {**config, **change}.items() if value is not ...}
+        (tmp_path / name / "config.json").write_text(json.dumps(changed))
+
+    for call, error, message in [
+        (lambda: load(tmp_path / "nowhere"), CheckpointError, "nowhere/config.json: no such file"),
+        (lambda: load(tmp_path / "foreign"), CheckpointError, "AudioVisualLanguageModel, found 'CausalQFormer'"),
+        (lambda: load(tmp_path / "broken"), CheckpointError, "not JSON"),
+        (lambda: load(tmp_path / "short"), CheckpointError, r"lacks \['connector'\]"),
+        (lambda: load(tmp_path / "hollow", **parts), CheckpointError, "language_model: no such directory"),
+        (lambda: load(tmp_path / "frozen"), InvalidValueError, "language_model: must be given"),
+        (lambda: load(tmp_path / "adapted", **parts), InvalidValueError, "language_model: must be given"),
+        (lambda: load(tmp_path / "full", language_model=base, **parts), InvalidValueError, "leave it out"),
+        (
+            lambda: load(tmp_path / "adapted", language_model=adapted.language_model, **parts),
+            InvalidTypeError,
+            "found a PeftModel",
+        ),
+        (lambda: load(tmp_path / "full"), InvalidValueError, r"holds weights for \['audio', 'visual'\]"),
+        (lambda: load(tmp_path / "full", **other), CheckpointError, "visual.safetensors: does not fit Linear"),
+    ]:
+        with pytest.raises(error, match=message):
+            call()
+    (tmp_path / "unknown" / "language_model").symlink_to(tmp_path / "full" / "language_model")
+    with pytest.raises(CheckpointError, match="class Nothing"):
+        load(tmp_path / "unknown", **parts)
+    (tmp_path / "full" / "encoders" / "audio.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        load(tmp_path / "full", **parts)
+    (tmp_path / "full" / "encoders" / "audio.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="no such file"):
+        load(tmp_path / "full", **parts)
+    with pytest.raises(InvalidValueError, match="merge_and_unload"):
+        adapted.save_pretrained(tmp_path / "again", save_language_model=True)
+    full.connector = torch.nn.Linear(2, 2)
+    with pytest.raises(InvalidTypeError, match="Component to be saved, found Linear"):
+        full.save_pretrained(tmp_path / "again")
+    with pytest.raises(InvalidValueError, match="found the file"):
+        full.save_pretrained(tmp_path / "full" / "config.json")

@@ -67,9 +67,8 @@ class LanguageModelSize(NamedTuple):
 
     Example:
         >>> from types import SimpleNamespace
-        >>> config = SimpleNamespace(
-        ...     hidden_size=5120, num_hidden_layers=40, num_attention_heads=40, intermediate_size=13824, vocab_size=32000
-        ... )
+        >>> config = SimpleNamespace(hidden_size=5120, num_hidden_layers=40, num_attention_heads=40)
+        >>> config.intermediate_size, config.vocab_size = 13824, 32000
         >>> LanguageModelSize.from_config(config).head_dim
         128
     """

@@ -47,6 +47,8 @@ _OUTER = {
     "low_query_tokens": "projector.fine_query_tokens",
 }
 _NAMES = {old: _PREFIX + new for old, new in _TOP.items()} | _OUTER
+_OLD_NAMES = {new: old for old, new in _NAMES.items()}
+_OLD_LAYER = {new: old for old, new in _LAYER.items()}
 _LAYER_NAME = re.compile(r"joint_Qformer\.bert\.encoder\.layer\.(\d+)\.(.+)")
 
 
@@ -82,10 +84,20 @@ def connector_from_release(
         InvalidValueError: ``fine_window_frames`` given or missing against the weights, an unknown direction.
 
     Example:
-        >>> from safetensors.torch import load_file  # doctest: +SKIP
-        >>> connector = connector_from_release(
-        ...     load_file("favor.safetensors"), num_heads=12, window_frames=10, causal_direction="reversed"
-        ... )  # doctest: +SKIP
+        >>> import torch
+        >>> from avfusion import AudioVisualConnector, CausalQFormer, FrameSynchroniser, SlidingWindowProjector
+        >>> from avfusion.interop import connector_from_release, connector_to_release
+        >>> qformer = CausalQFormer(input_dim=16, hidden_size=8, num_heads=2, num_queries=4, window_frames=5)
+        >>> released = connector_to_release(
+        ...     AudioVisualConnector(
+        ...         synchroniser=FrameSynchroniser(visual_dim=8, stream_dims={"audio": 8}),
+        ...         projector=SlidingWindowProjector(window_encoder=qformer, window_frames=5, llm_dim=12),
+        ...         input_dims={"audio": 20},
+        ...     )
+        ... )
+        >>> connector = connector_from_release(released, num_heads=2, window_frames=5, causal_direction="reversed")
+        >>> connector(visual=torch.randn(1, 7, 32, 8), audio=torch.randn(1, 175, 20)).embeddings.shape
+        torch.Size([1, 8, 12])
     """
     named = dict(_rename(state_dict))
     for name in ("position_embedding", "query_tokens", "input_norm.weight"):
@@ -103,10 +115,42 @@ def connector_from_release(
     return connector.to(named["projector.proj.weight"].dtype).eval()
 
 
-def _release_name(name: str) -> str:
-    stem = name.removesuffix(".weight")
-    old = next(old for old, new in _TOP.items() if new == stem)
-    return old + name[len(stem) :]
+def connector_to_release(connector: AudioVisualConnector) -> dict[str, Tensor]:
+    """The tensors of a connector under the release's names, for code that reads those.
+
+    Args:
+        connector: with a :class:`~avfusion.CausalQFormer` of 32 slots a frame, and no more maps than the release has.
+
+    Returns:
+        The release's names to tensors, which share memory with the connector's.
+
+    Raises:
+        InvalidValueError: a connector with tensors that the release has no name for.
+
+    Example: see :func:`connector_from_release`.
+    """
+    named: dict[str, Tensor] = {}
+    unknown: list[str] = []
+    for name, tensor in connector.state_dict().items():
+        old = _release_name(name)
+        if old is None:
+            unknown.append(name)
+        else:
+            named[old] = tensor[None] if old.endswith("query_tokens") else tensor
+    if unknown:
+        raise InvalidValueError(f"connector: the release has no name for {unknown}")
+    return named
+
+
+def _release_name(name: str) -> str | None:
+    """The release's name of one of the connector's tensors."""
+    layer = re.fullmatch(rf"{re.escape(_PREFIX)}layers\.(\d+)\.(.+)\.(weight|bias)", name)
+    if layer:
+        old = _OLD_LAYER.get(layer[2])
+        return old and f"joint_Qformer.bert.encoder.layer.{layer[1]}.{old}.{layer[3]}"
+    stem = name.removesuffix(".weight").removesuffix(".bias")
+    old = _OLD_NAMES.get(stem)
+    return old and old + name[len(stem) :]
 
 
 def _rename(state_dict: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

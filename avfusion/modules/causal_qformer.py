@@ -14,6 +14,7 @@ from avfusion.functional.masks import CausalDirection, FrameCausalMask, Padding,
 from avfusion.modules.attention import MultiHeadAttention
 from avfusion.modules.causal_qformer_layer import CausalQFormerLayer, LayerInput
 from avfusion.modules.component import Component
+from avfusion.modules.instruction_embedding import InstructionEmbedding
 
 
 class CausalQFormer(Component):
@@ -112,9 +113,13 @@ class CausalQFormer(Component):
         self.query_tokens = nn.Parameter(torch.empty(num_queries, hidden_size))
         self.query_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dropout = nn.Dropout(dropout)
-        if instruction_dim is not None:
-            self.instruction_proj = nn.Linear(instruction_dim, hidden_size)
-            self.instruction_position_embedding = nn.Parameter(torch.empty(max_instruction_tokens, hidden_size))
+        self.instruction_embedding = (
+            None
+            if instruction_dim is None
+            else InstructionEmbedding(
+                input_dim=instruction_dim, hidden_size=hidden_size, max_tokens=max_instruction_tokens
+            )
+        )
         self.layers = nn.ModuleList(
             CausalQFormerLayer(
                 input_dim=input_dim,
@@ -133,11 +138,12 @@ class CausalQFormer(Component):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the embeddings anew; the layers in them draw their own."""
+        """Draws queries and places anew; places of one frame begin alike, so that queries tell frames apart at once."""
         nn.init.normal_(self.query_tokens, std=0.02)
         nn.init.normal_(self.position_embedding, std=0.02)
-        if self.instruction_dim is not None:
-            nn.init.normal_(self.instruction_position_embedding, std=0.02)
+        frames = torch.randn_like(self.position_embedding[:: self.tokens_per_frame])
+        with torch.no_grad():
+            self.position_embedding += frames.repeat_interleave(self.tokens_per_frame, 0)
 
     def set_attn_implementation(self, attn_implementation: AttentionImplementation) -> None:
         """Changes the attention backend of every layer."""
@@ -171,20 +177,17 @@ class CausalQFormer(Component):
             InvalidValueError: shapes that do not fit the module, or an instruction it was not built for.
             InvalidTypeError: a mask that is not boolean.
         """
-        tokens, token_mask = self._embed(tokens, mask)
-        queries = self.query_tokens if queries is None else queries
-        states, state_mask = self._initial_states(queries, tokens, instruction, instruction_mask)
-        inputs, causal = LayerInput(tokens, token_mask, state_mask), self._structure(tokens)
+        states, inputs, causal, num_queries = self._prepare(tokens, mask, queries, instruction, instruction_mask)
         for layer in self.layers:
-            arguments = (states, inputs, causal, queries.shape[0])
+            arguments = (states, inputs, causal, num_queries)
             if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
                 states = checkpoint(layer, *arguments, use_reentrant=False)
             else:
                 states = layer(*arguments)
-        states = states[:, : queries.shape[0]]
-        if token_mask is None or self.padding == "released":
+        states = states[:, :num_queries]
+        if inputs.token_mask is None or self.padding == "released":
             return states
-        return states.masked_fill(~token_mask.any(-1)[:, None, None], 0)
+        return states.masked_fill(~inputs.token_mask.any(-1)[:, None, None], 0)
 
     @torch.no_grad()
     def attention_maps(
@@ -212,55 +215,63 @@ class CausalQFormer(Component):
             >>> qformer.eval().attention_maps(torch.randn(1, 5, 4, 8)).shape
             torch.Size([2, 1, 2, 3, 5, 4])
         """
-        frames, slots = tokens.shape[1:3]
-        tokens, token_mask = self._embed(tokens, mask)
-        queries = self.query_tokens if queries is None else queries
-        states, state_mask = self._initial_states(queries, tokens, instruction, instruction_mask)
-        inputs, causal = LayerInput(tokens, token_mask, state_mask), self._structure(tokens)
+        places = tokens.shape[1:3]
+        states, inputs, causal, num_queries = self._prepare(tokens, mask, queries, instruction, instruction_mask)
         maps = []
         for layer in cast("Iterable[CausalQFormerLayer]", self.layers):
-            attending = layer.self_attention(states, states, key_mask=state_mask)[:, : queries.shape[0]]
+            attending = layer.self_attention(states, states, key_mask=inputs.state_mask)[:, :num_queries]
             encoded = layer.encode_tokens(inputs, causal)
-            maps.append(layer.cross_attention.attention.weights(attending, encoded, key_mask=token_mask))
-            states = layer(states, inputs, causal, queries.shape[0])
-        return torch.stack(maps).unflatten(-1, (frames, slots))
+            maps.append(layer.cross_attention.attention.weights(attending, encoded, key_mask=inputs.token_mask))
+            states = layer(states, inputs, causal, num_queries)
+        return torch.stack(maps).unflatten(-1, places)
 
-    def _structure(self, tokens: Tensor) -> FrameCausalMask | None:
-        if self.causal_direction is None:
-            return None
-        return FrameCausalMask(tokens.shape[1] // self.tokens_per_frame, self.tokens_per_frame, self.causal_direction)
-
-    def _embed(self, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _prepare(
+        self,
+        tokens: Tensor,
+        mask: Tensor | None,
+        queries: Tensor | None,
+        instruction: Tensor | None,
+        instruction_mask: Tensor | None,
+    ) -> tuple[Tensor, LayerInput, FrameCausalMask | None, int]:
+        """What a layer gets: states, tokens and masks, the causal structure, and how many states are queries."""
         self._check(tokens, mask)
+        causal = None
+        if self.causal_direction is not None:
+            causal = FrameCausalMask(tokens.shape[1], self.tokens_per_frame, self.causal_direction)
         if mask is not None:
             tokens = torch.where(mask[..., None], tokens, 0)
             mask = mask.flatten(1)
         tokens = tokens.flatten(1, 2)
-        return self.dropout(self.input_norm(tokens) + self.position_embedding[: tokens.shape[1]]), mask
+        tokens = self.dropout(self.input_norm(tokens) + self.position_embedding[: tokens.shape[1]])
 
-    def _initial_states(
-        self, queries: Tensor, tokens: Tensor, instruction: Tensor | None, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        windows = tokens.shape[0]
+        queries = self.query_tokens if queries is None else queries
         if queries.ndim != 2 or queries.shape[1] != self.output_dim:
             raise InvalidValueError(
                 f"queries: must be (query, hidden) with hidden = {self.output_dim}, found shape {tuple(queries.shape)}"
             )
-        states = self.dropout(self.query_norm(queries)).expand(windows, -1, -1)
-        if self.instruction_dim is None:
+        states, state_mask = self._with_instruction(
+            queries.expand(tokens.shape[0], -1, -1), instruction, instruction_mask
+        )
+        return self.dropout(self.query_norm(states)), LayerInput(tokens, mask, state_mask), causal, queries.shape[0]
+
+    def _with_instruction(
+        self, queries: Tensor, instruction: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        if instruction is None and mask is not None:
+            raise InvalidValueError("instruction_mask: must come with an instruction, found none")
+        if self.instruction_embedding is None:
             if instruction is not None:
                 raise InvalidValueError("instruction: this CausalQFormer was built without instruction_dim")
-            return states, None
+            return queries, None
+        windows = queries.shape[0]
         if instruction is None:  # no tokens, so that its parameters still get a (zero) gradient
-            instruction, mask = tokens.new_empty(windows, 0, self.instruction_dim), None
-        self._check_instruction(instruction, mask, windows)
-        if mask is not None:
-            instruction = torch.where(mask[..., None], instruction, 0)
-        words = self.instruction_proj(instruction) + self.instruction_position_embedding[: instruction.shape[1]]
-        states = torch.cat([states, self.dropout(self.query_norm(words))], 1)
-        if mask is None:
-            return states, None
-        return states, torch.cat([mask.new_ones(windows, queries.shape[0]), mask], 1)
+            instruction = queries.new_empty(windows, 0, self.instruction_embedding.input_dim)
+        if instruction.shape[0] != windows:
+            raise InvalidValueError(
+                f"instruction: must be of {windows} windows, found shape {tuple(instruction.shape)}"
+            )
+        states = torch.cat([queries, self.instruction_embedding(instruction, mask)], 1)
+        return states, None if mask is None else torch.cat([mask.new_ones(queries.shape[:2]), mask], 1)
 
     def _check(self, tokens: Tensor, mask: Tensor | None) -> None:
         slots, width = self.tokens_per_frame, self.input_dim
@@ -276,24 +287,4 @@ class CausalQFormer(Component):
         if mask.shape != tokens.shape[:3]:
             raise InvalidValueError(
                 f"mask: must be (window, frame, token) = {tuple(tokens.shape[:3])}, found shape {tuple(mask.shape)}"
-            )
-
-    def _check_instruction(self, instruction: Tensor, mask: Tensor | None, windows: int) -> None:
-        longest = self.instruction_position_embedding.shape[0]
-        wide = (
-            instruction.ndim == 3 and instruction.shape[0] == windows and instruction.shape[2] == self.instruction_dim
-        )
-        if not wide or instruction.shape[1] > longest:
-            raise InvalidValueError(
-                f"instruction: must be ({windows} windows, at most {longest} tokens, {self.instruction_dim}), "
-                f"found shape {tuple(instruction.shape)}"
-            )
-        if mask is None:
-            return
-        if mask.dtype != torch.bool:
-            raise InvalidTypeError(f"instruction_mask: must be boolean (True = real), found {mask.dtype}")
-        if mask.shape != instruction.shape[:2]:
-            raise InvalidValueError(
-                f"instruction_mask: must be (window, length) = {tuple(instruction.shape[:2])}, "
-                f"found shape {tuple(mask.shape)}"
             )

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from avfusion import CausalQFormer, DiversityLoss, InvalidTypeError, InvalidValueError
 from avfusion.modules import MultiHeadAttention
-from avfusion.modules.causal_qformer_layer import LayerInput
 
 SIZES: dict[str, Any] = {
     "input_dim": 8,
@@ -104,8 +103,8 @@ def reference(
         if words is not None:
             assert word_mask is not None
             said = [i for i, real in enumerate(word_mask[w].tolist()) if real]
-            text = linear(words[w][said], weights, "instruction_proj")
-            text = text + weights["instruction_position_embedding"][said]
+            text = linear(words[w][said], weights, "instruction_embedding.proj")
+            text = text + weights["instruction_embedding.position_embedding"][said]
             h = torch.cat([h, norm(text, weights, "query_norm", 1e-12)])
         for layer in range(len(qformer.layers)):
             name = f"layers.{layer}"
@@ -171,8 +170,8 @@ def test_causal_attention_depends_on_the_frames_it_may_see_and_no_others(directi
     tokens = torch.randn(1, 4, 2, 8, dtype=torch.float64)
 
     def encode(tokens: Tensor) -> Tensor:
-        embedded, mask = qformer._embed(tokens, None)
-        return qformer.layers[1].encode_tokens(LayerInput(embedded, mask, None), qformer._structure(embedded))
+        _, inputs, causal, _ = qformer._prepare(tokens, None, None, None, None)
+        return qformer.layers[1].encode_tokens(inputs, causal)
 
     jacobian = torch.autograd.functional.jacobian(encode, tokens)  # (1, 8, dim, 1, 4, 2, dim)
     depends = jacobian.abs().amax((0, 2, 3, 6)).flatten(1) > 0
@@ -464,7 +463,11 @@ def test_bad_inputs_are_named() -> None:
         with pytest.raises(InvalidValueError, match="queries: must be"):
             qformer(tokens, mask, queries=torch.zeros(shape, dtype=torch.float64))
     asked = make(instruction_dim=5, max_instruction_tokens=4)
-    for shape in ((2, 2, 5), (3, 5, 5), (3, 2, 6), (3, 5)):
+    with pytest.raises(InvalidValueError, match="instruction_mask: must come with an instruction"):
+        asked(tokens, mask, instruction_mask=torch.ones(3, 2, dtype=torch.bool))
+    with pytest.raises(InvalidValueError, match="instruction: must be of 3 windows"):
+        asked(tokens, mask, instruction=torch.zeros(2, 2, 5, dtype=torch.float64))
+    for shape in ((3, 5, 5), (3, 2, 6), (3, 5)):
         with pytest.raises(InvalidValueError, match="instruction: must be"):
             asked(tokens, mask, instruction=torch.zeros(shape, dtype=torch.float64))
     words = torch.zeros(3, 2, 5, dtype=torch.float64)

@@ -13,13 +13,16 @@ from torch import Tensor
 
 from avfusion import (
     AudioVisualConnector,
+    CausalQFormer,
     CheckpointError,
     DiversityLoss,
+    FrameSynchroniser,
     InvalidValueError,
     LLMEmbeddings,
     MultiResolutionProjector,
+    SlidingWindowProjector,
 )
-from avfusion.interop import connector_from_release
+from avfusion.interop import connector_from_release, connector_to_release
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.json"))
@@ -311,3 +314,30 @@ def test_other_arguments_that_do_not_fit() -> None:
         convert(config, state_dict, window_frames=5)
     with pytest.raises(InvalidValueError, match="window_frames"):
         convert(config, state_dict, window_frames=0)
+
+
+@pytest.mark.parametrize("case", ["released_mask", "plain_qformer", "multi_resolution"])
+def test_going_back_gives_the_released_tensors(case) -> None:
+    config, state_dict, _ = read(case)
+    released = connector_to_release(convert(config, state_dict))
+    table = "joint_frame_position_embedding.weight"
+    state_dict[table] = state_dict[table][: released[table].shape[0]]
+    assert released.keys() == state_dict.keys()
+    assert all(torch.equal(released[name], tensor) for name, tensor in state_dict.items())
+
+
+def test_a_connector_that_the_release_cannot_name_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match=r"no name for \['input_projections.visual.weight'"):
+        connector_to_release(
+            AudioVisualConnector(
+                synchroniser=FrameSynchroniser(visual_dim=4, stream_dims={"audio": 4}, slots=2),
+                projector=SlidingWindowProjector(
+                    window_encoder=CausalQFormer(
+                        input_dim=8, hidden_size=4, num_heads=1, num_queries=1, window_frames=2, tokens_per_frame=2
+                    ),
+                    window_frames=2,
+                    llm_dim=4,
+                ),
+                input_dims={"visual": 3},
+            )
+        )

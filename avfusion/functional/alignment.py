@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import AlignmentError, InvalidValueError
-from avfusion.types import _time_dtype
+from avfusion.types.clock import time_dtype
 
 
 class FrameGrid(NamedTuple):
@@ -78,7 +78,7 @@ def frame_grid(
     batch, width = mask.shape
     order = torch.argsort(mask.to(torch.uint8), dim=1, descending=True, stable=True)
     count = mask.sum(1)
-    spans = torch.where(mask[..., None], spans, 0.0).to(_time_dtype(spans.device))
+    spans = torch.where(mask[..., None], spans, 0.0).to(time_dtype(spans.device))
     spans = spans.gather(1, order[..., None].expand(-1, -1, 2))
     # One empty row keeps every gather below valid for a batch without any frames.
     spans = torch.cat([spans, spans.new_zeros(batch, 1, 2)], 1)

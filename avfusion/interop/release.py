@@ -10,10 +10,10 @@ from avfusion.errors import CheckpointError, InvalidValueError
 from avfusion.functional.masks import CausalDirection, check_direction
 from avfusion.modules.audio_visual_connector import AudioVisualConnector
 from avfusion.modules.causal_qformer import CausalQFormer
-from avfusion.modules.component import load_exactly
 from avfusion.modules.frame_synchroniser import FrameSynchroniser
 from avfusion.modules.multi_resolution_projector import MultiResolutionProjector
 from avfusion.modules.sliding_window_projector import SlidingWindowProjector
+from avfusion.modules.weights import load_exactly
 
 _SLOTS = 32
 _FRAME_RATE, _AUDIO_RATE = 2.0, 50.0

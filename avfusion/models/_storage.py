@@ -3,15 +3,15 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from torch import nn
 
 from avfusion.errors import CheckpointError, InvalidTypeError, InvalidValueError
-from avfusion.modules.component import Component, load_exactly
-
-if TYPE_CHECKING:
-    from avfusion.models.audio_visual_language_model import AudioVisualLanguageModel
+from avfusion.models._features import VISUAL
+from avfusion.modules import DiversityLoss
+from avfusion.modules.component import Component
+from avfusion.modules.weights import load_weights, save_weights
 
 _CONFIG, _CLASS, _KIND = "config.json", "avfusion_class", "AudioVisualLanguageModel"
 
@@ -26,10 +26,84 @@ def trains(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
 
 
-def save(
-    model: "AudioVisualLanguageModel", directory: Path, save_language_model: bool | None, save_encoders: bool | None
-) -> None:
-    """See :meth:`AudioVisualLanguageModel.save_pretrained`."""
+class StoredModel(nn.Module):
+    """What saves and loads :class:`~avfusion.models.AudioVisualLanguageModel`: whatever of it is trained."""
+
+    language_model: Any
+    connector: Any
+    audio_encoders: nn.ModuleDict
+    visual_encoder: nn.Module | None
+    placeholder_token_id: int
+    diversity_loss: DiversityLoss | None
+
+    @property
+    def encoders(self) -> dict[str, nn.Module]:
+        """Every encoder by its stream's name."""
+        visual = {} if self.visual_encoder is None else {VISUAL: self.visual_encoder}
+        return {**visual, **dict(self.audio_encoders.items())}
+
+    def save_pretrained(
+        self,
+        directory: str | Path,
+        *,
+        save_language_model: bool | None = None,
+        save_encoders: bool | None = None,
+    ) -> None:
+        """Saves what is trained: ``connector/``, and ``adapter/`` of a ``PeftModel``.
+
+        Args:
+            directory: is made if it does not exist.
+            save_language_model: ``language_model/`` in full; without it, if it is no ``PeftModel`` and is trained.
+            save_encoders: the weights of all encoders; without it, of those that are trained.
+
+        Raises:
+            InvalidValueError: a file where the directory should be, or a ``PeftModel`` to save in full.
+        """
+        _save(self, Path(directory), save_language_model, save_encoders)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        directory: str | Path,
+        *,
+        language_model: nn.Module | None = None,
+        audio_encoders: Mapping[str, nn.Module] | None = None,
+        visual_encoder: nn.Module | None = None,
+        connector: nn.Module | None = None,
+        is_trainable: bool = False,
+    ) -> Self:
+        """Puts a saved model together again, in evaluation mode.
+
+        Args:
+            directory: from :meth:`save_pretrained`.
+            language_model: the base model, unless the directory holds it in full. An adapter is put into it, in place.
+            audio_encoders: as in the constructor; what the directory holds of their weights is loaded into them.
+            visual_encoder: as in the constructor, likewise. An encoder of which the directory holds no weights may be
+                left out, to work from features.
+            connector: given where it has parts of your own classes:
+                ``AudioVisualConnector.from_pretrained(directory / "connector", projector=...)``.
+            is_trainable: train the adapter further.
+
+        Raises:
+            CheckpointError: files that are missing, or do not fit the given parts.
+            InvalidValueError: a language model or encoders that are missing, or given beside a saved one.
+        """
+        path = Path(directory)
+        config = _read_config(path)
+        weight = config["diversity_weight"]
+        model = cls(
+            language_model=_load_language_model(path, config, language_model, is_trainable),
+            connector=_load_connector(path, config) if connector is None else connector,
+            audio_encoders=audio_encoders,
+            visual_encoder=visual_encoder,
+            placeholder_token_id=config["placeholder_token_id"],
+            diversity_loss=None if weight is None else DiversityLoss(weight=weight),
+        )
+        _load_encoders(path, config, model.encoders)
+        return model.eval()
+
+
+def _save(model: "StoredModel", directory: Path, save_language_model: bool | None, save_encoders: bool | None) -> None:
     if directory.exists() and not directory.is_dir():
         raise InvalidValueError(f"directory: must be a directory, found the file {directory}")
     if not isinstance(model.connector, Component):
@@ -55,7 +129,9 @@ def save(
     chosen = {name: encoder for name, encoder in model.encoders.items() if save_encoders or trains(encoder)}
     chosen = {} if save_encoders is False else chosen
     for name, encoder in chosen.items():
-        _save_weights(encoder, directory / "encoders" / f"{name}.safetensors")
+        path = directory / "encoders" / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(encoder, path)
     config = {
         _CLASS: _KIND,
         "placeholder_token_id": model.placeholder_token_id,
@@ -70,7 +146,7 @@ def save(
     (directory / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def read_config(directory: Path) -> dict[str, Any]:
+def _read_config(directory: Path) -> dict[str, Any]:
     """The configuration that :func:`save` wrote."""
     path = directory / _CONFIG
     try:
@@ -98,7 +174,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def load_connector(directory: Path, config: dict[str, Any]) -> Any:
+def _load_connector(directory: Path, config: dict[str, Any]) -> Any:
     """The connector that was saved."""
     kind = Component.registry.get(config["connector"])
     if kind is None:
@@ -109,7 +185,7 @@ def load_connector(directory: Path, config: dict[str, Any]) -> Any:
     return kind.from_pretrained(str(_existing(directory / "connector")))
 
 
-def load_language_model(directory: Path, config: dict[str, Any], given: Any, is_trainable: bool) -> Any:
+def _load_language_model(directory: Path, config: dict[str, Any], given: Any, is_trainable: bool) -> Any:
     """The language model: what was saved, put on the given base model where that was not."""
     if given is not None and is_peft(given):
         raise InvalidTypeError("language_model: must be the base model, found a PeftModel; its adapter is loaded")
@@ -132,7 +208,7 @@ def load_language_model(directory: Path, config: dict[str, Any], given: Any, is_
     return PeftModel.from_pretrained(given, str(_existing(path)), adapter_name=adapter, is_trainable=is_trainable)
 
 
-def load_encoders(directory: Path, config: dict[str, Any], encoders: Mapping[str, nn.Module]) -> None:
+def _load_encoders(directory: Path, config: dict[str, Any], encoders: Mapping[str, nn.Module]) -> None:
     """Loads what was saved of the encoders into them."""
     missing = sorted(set(config["saved_encoders"]) - set(encoders))
     if missing:
@@ -145,26 +221,3 @@ def _existing(directory: Path) -> Path:
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: no such directory; the checkpoint is incomplete")
     return directory
-
-
-def _save_weights(module: nn.Module, path: Path) -> None:
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Copies, because safetensors refuses tensors that share memory (tied weights).
-    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
-    save_file(tensors, path)
-
-
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Loads a safetensors file into ``module``, all of it."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; the checkpoint is incomplete") from None
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
-    load_exactly(module, tensors, str(path))

@@ -2,15 +2,13 @@
 
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import InvalidValueError
-from avfusion.models import _storage
 from avfusion.models._checks import check_parts, check_text
 from avfusion.models._features import (
     VISUAL,
@@ -23,13 +21,14 @@ from avfusion.models._features import (
     place,
     select_features,
 )
+from avfusion.models._storage import StoredModel, is_peft
 from avfusion.models.merge import check_index, merge_embeddings, select_clips
 from avfusion.models.output import AudioVisualOutput
 from avfusion.modules import DiversityLoss
 from avfusion.types import Frames, LLMEmbeddings, TokenStream, Video, Waveform
 
 
-class AudioVisualLanguageModel(nn.Module):
+class AudioVisualLanguageModel(StoredModel):
     """A causal language model that watches and listens.
 
     The encoders make tokens of sound and pictures, the connector makes embeddings of them, and these take the places
@@ -101,12 +100,6 @@ class AudioVisualLanguageModel(nn.Module):
         self.visual_encoder = visual_encoder
         self.placeholder_token_id = placeholder_token_id
         self.diversity_loss = diversity_loss
-
-    @property
-    def encoders(self) -> dict[str, nn.Module]:
-        """Every encoder by its stream's name."""
-        visual = {} if self.visual_encoder is None else {VISUAL: self.visual_encoder}
-        return {**visual, **dict(self.audio_encoders.items())}
 
     def encode(self, video: Video | None = None, waveform: Waveform | None = None) -> dict[str, Frames | TokenStream]:
         """The encoders' tokens of a batch of clips, which may be kept and given as ``features`` later.
@@ -376,7 +369,7 @@ class AudioVisualLanguageModel(nn.Module):
 
     def _takes_positions(self) -> bool:
         model = self.language_model
-        model = model.get_base_model() if _storage.is_peft(model) else model
+        model = model.get_base_model() if is_peft(model) else model
         return "position_ids" in inspect.signature(model.forward).parameters
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
@@ -400,63 +393,3 @@ class AudioVisualLanguageModel(nn.Module):
             if hasattr(module, "set_attn_implementation"):
                 module.set_attn_implementation(attn_implementation)
         self.language_model.set_attn_implementation(attn_implementation)
-
-    def save_pretrained(
-        self,
-        directory: str | Path,
-        *,
-        save_language_model: bool | None = None,
-        save_encoders: bool | None = None,
-    ) -> None:
-        """Saves what is trained: ``connector/``, and ``adapter/`` of a ``PeftModel``.
-
-        Args:
-            directory: is made if it does not exist.
-            save_language_model: ``language_model/`` in full; without it, if it is no ``PeftModel`` and is trained.
-            save_encoders: the weights of all encoders; without it, of those that are trained.
-
-        Raises:
-            InvalidValueError: a file where the directory should be, or a ``PeftModel`` to save in full.
-        """
-        _storage.save(self, Path(directory), save_language_model, save_encoders)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        directory: str | Path,
-        *,
-        language_model: nn.Module | None = None,
-        audio_encoders: Mapping[str, nn.Module] | None = None,
-        visual_encoder: nn.Module | None = None,
-        connector: nn.Module | None = None,
-        is_trainable: bool = False,
-    ) -> Self:
-        """Puts a saved model together again, in evaluation mode.
-
-        Args:
-            directory: from :meth:`save_pretrained`.
-            language_model: the base model, unless the directory holds it in full. An adapter is put into it, in place.
-            audio_encoders: as in the constructor; what the directory holds of their weights is loaded into them.
-            visual_encoder: as in the constructor, likewise. An encoder of which the directory holds no weights may be
-                left out, to work from features.
-            connector: given where it has parts of your own classes:
-                ``AudioVisualConnector.from_pretrained(directory / "connector", projector=...)``.
-            is_trainable: train the adapter further.
-
-        Raises:
-            CheckpointError: files that are missing, or do not fit the given parts.
-            InvalidValueError: a language model or encoders that are missing, or given beside a saved one.
-        """
-        path = Path(directory)
-        config = _storage.read_config(path)
-        weight = config["diversity_weight"]
-        model = cls(
-            language_model=_storage.load_language_model(path, config, language_model, is_trainable),
-            connector=_storage.load_connector(path, config) if connector is None else connector,
-            audio_encoders=audio_encoders,
-            visual_encoder=visual_encoder,
-            placeholder_token_id=config["placeholder_token_id"],
-            diversity_loss=None if weight is None else DiversityLoss(weight=weight),
-        )
-        _storage.load_encoders(path, config, model.encoders)
-        return model.eval()

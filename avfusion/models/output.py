@@ -10,7 +10,7 @@ from avfusion.types import LLMEmbeddings
 
 
 @dataclass
-class AudioVisualOutput(ModelOutput):  # type: ignore[misc]
+class AudioVisualOutput(ModelOutput):
     """What :class:`AudioVisualLanguageModel` returns.
 
     Attributes:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from avfusion.errors import CheckpointError
+from avfusion.modules.weights import load_weights, save_weights
 
 _HUB_MISSING = "Saving and loading components needs huggingface_hub: pip install 'avfusion[hf]'"
 
@@ -114,13 +114,7 @@ class Component(nn.Module, PyTorchModelHubMixin):
             raise CheckpointError(f"{cls.__name__}: cannot be built from its configuration: {error}") from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from safetensors.torch import save_file
-
-        # Copies, because a file may not hold one tensor under two names.
-        tensors = {
-            name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in self.state_dict().items()
-        }
-        save_file(tensors, save_directory / _WEIGHTS, metadata={"format": "pt"})
+        save_weights(self, save_directory / _WEIGHTS)
         config = {_CLASS: type(self).__name__, **self.config}
         (save_directory / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
@@ -178,7 +172,7 @@ class Component(nn.Module, PyTorchModelHubMixin):
 
         config = _read_config(find(_CONFIG), cls.__name__)
         component = cls.from_config({**config, **arguments})
-        _load_weights(component, find(_WEIGHTS), map_location)
+        load_weights(component, find(_WEIGHTS), map_location)
         return component.to(map_location).eval()
 
 
@@ -191,48 +185,3 @@ def _read_config(path: Path, wanted: str) -> dict[str, Any]:
     if found != wanted:
         raise CheckpointError(f"{path}: must describe a {wanted}, found {found!r}")
     return config
-
-
-def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Loads tensors into a module, or raises one error that names everything that differs.
-
-    Args:
-        module: takes the tensors.
-        tensors: name to tensor.
-        source: where they come from, for the message.
-
-    Raises:
-        CheckpointError: tensors missing, left over, or of another shape.
-    """
-    wanted = module.state_dict()
-    missing = sorted(set(wanted) - set(tensors))
-    unknown = sorted(set(tensors) - set(wanted))
-    shapes = [
-        f"{name} is {tuple(tensors[name].shape)}, must be {tuple(wanted[name].shape)}"
-        for name in sorted(set(wanted) & set(tensors))
-        if tensors[name].shape != wanted[name].shape
-    ]
-    differences = [
-        f"{title} {len(names)}: {'; '.join(names[:5])}{' …' if len(names) > 5 else ''}"
-        for title, names in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
-        if names
-    ]
-    if differences:
-        raise CheckpointError(f"{source}: does not fit {type(module).__name__}. " + ". ".join(differences))
-    module.load_state_dict(dict(tensors), assign=any(t.is_meta for t in wanted.values()))
-
-
-def _load_weights(module: nn.Module, path: Path, device: str) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path, device=device)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; save a component with save_pretrained") from None
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        if name in tensors:  # else named below, with all that differs
-            tensor.data = tensor.data.to(tensors[name].dtype)
-    load_exactly(module, tensors, str(path))

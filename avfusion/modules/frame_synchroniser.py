@@ -17,7 +17,8 @@ from avfusion.functional.alignment import (
 )
 from avfusion.functional.masks import Padding, check_padding
 from avfusion.modules.component import Component
-from avfusion.types import Frames, TokenStream, _time_dtype
+from avfusion.types import Frames, TokenStream
+from avfusion.types.clock import time_dtype
 
 VISUAL = "visual"
 
@@ -172,7 +173,7 @@ class FrameSynchroniser(Component):
     def grid(self, frames: Frames, streams: Mapping[str, TokenStream]) -> FrameGrid:
         """The frames that hold the video and every real token of the streams."""
         batch, device = frames.spans.shape[0], frames.spans.device
-        first = torch.full((batch,), torch.inf, dtype=_time_dtype(device), device=device)
+        first = torch.full((batch,), torch.inf, dtype=time_dtype(device), device=device)
         last = -first
         for stream in streams.values():
             if stream.tokens.shape[1]:

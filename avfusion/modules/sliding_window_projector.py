@@ -10,7 +10,8 @@ from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.functional.windows import check_window, cut_windows, num_windows, spread_over_positions
 from avfusion.modules.causal_qformer import CausalQFormer
 from avfusion.modules.component import Component
-from avfusion.types import Frames, LLMEmbeddings, WindowEncoder, Windows, _check_rate
+from avfusion.types import Frames, LLMEmbeddings, WindowEncoder, Windows
+from avfusion.types.clock import check_rate
 
 
 class SlidingWindowProjector(Component):
@@ -115,7 +116,7 @@ class SlidingWindowProjector(Component):
             >>> projector.num_output_tokens([30.0, 4.0, 0.0]).tolist()
             [192, 32, 0]
         """
-        _check_rate(frame_rate, "frame_rate")
+        check_rate(frame_rate, "frame_rate")
         seconds = torch.as_tensor(durations, dtype=torch.float64)
         if bool((~(seconds >= 0) | seconds.isinf()).any()):
             raise InvalidValueError(f"durations: must be finite and at least 0 seconds, found {seconds.tolist()}")

@@ -1,0 +1,24 @@
+"""The values that the parts of avfusion hand each other, and what a part has to offer to fit.
+
+Every value is a ``NamedTuple`` of tensors: it unpacks, compares by field, and passes through pytree, ``torch.compile``
+and ``torch.export``. Shapes and dtypes are checked when it is made, without waiting for the device. Masks are boolean
+and ``True`` means real; whatever stands in a masked place is never looked at. Times are seconds on the clip's
+own clock, held as float64 whatever the dtype of the tokens, because one frame of an hour-long clip is below float32's
+resolution.
+"""
+
+from avfusion.types.media import Video, Waveform
+from avfusion.types.protocols import AudioEncoder, VisualEncoder, WindowEncoder
+from avfusion.types.tokens import Frames, LLMEmbeddings, TokenStream, Windows
+
+__all__ = [
+    "AudioEncoder",
+    "Frames",
+    "LLMEmbeddings",
+    "TokenStream",
+    "Video",
+    "VisualEncoder",
+    "Waveform",
+    "WindowEncoder",
+    "Windows",
+]

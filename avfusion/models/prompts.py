@@ -13,10 +13,10 @@ IGNORED = -100  # transformers' loss skips labels of this value
 
 def prepare_inputs(
     tokenizer: Any,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Sequence[str]],
     counts: Tensor | Sequence[int],
     *,
-    answers: Sequence[str] | None = None,
+    answers: Sequence[str | Sequence[str]] | None = None,
     placeholder: str = "<av>",
     padding_side: Literal["left", "right"] = "left",
     add_special_tokens: bool = True,
@@ -28,9 +28,11 @@ def prepare_inputs(
 
     Args:
         tokenizer: of the language model; ``placeholder`` must be one of its tokens.
-        prompts: one a row; where the clip goes stands ``placeholder``, once. Rows without a clip have none.
+        prompts: one a row; where the clip goes stands ``placeholder``, once. Rows without a clip have none. A row may
+            be a dialogue: a list of prompts, with a list of answers.
         counts: embeddings of each row's clip, as :meth:`AudioVisualLanguageModel.num_placeholders` gives; 0 without.
-        answers: one a row, to train on.
+        answers: one a row, to train on. A dialogue has one for each prompt, or all but the last: what was said before
+            a new question.
         placeholder: the token that stands for the clip in a prompt.
         padding_side: ``"left"``, which generation needs, or ``"right"``.
         add_special_tokens: let the tokenizer begin the prompts with its special tokens; ``False`` for prompts from a
@@ -64,22 +66,33 @@ def prepare_inputs(
     token = _placeholder_id(tokenizer, placeholder)
     numbers = [int(count) for count in counts]
     _check(prompts, numbers, answers, padding_side)
-    rows = [
-        _expand(_prompt_ids(tokenizer, prompt, add_special_tokens), token, count, row)
-        for row, (prompt, count) in enumerate(zip(prompts, numbers, strict=True))
-    ]
-    tails = [[] for _ in rows] if answers is None else _answer_ids(tokenizer, answers, token)
     pad = next((found for found in (tokenizer.pad_token_id, tokenizer.eos_token_id) if found is not None), 0)
     if pad == token:
         raise InvalidValueError(f"placeholder: must not be the token that pads, found {placeholder!r}")
 
-    ids = [torch.tensor(row + tail, dtype=torch.int64) for row, tail in zip(rows, tails, strict=True)]
-    learned = [torch.tensor([IGNORED] * len(row) + tail) for row, tail in zip(rows, tails, strict=True)]
+    ids, learned = [], []
+    for row, count in enumerate(numbers):
+        asked = _turns(prompts[row])
+        said = [] if answers is None else _answer_ids(tokenizer, _turns(answers[row]), token, row)
+        heard = [_prompt_ids(tokenizer, text, add_special_tokens and not turn) for turn, text in enumerate(asked)]
+        heard = _expand(heard, token, count, row)
+        ids_of_row: list[int] = []
+        learned_of_row: list[int] = []
+        said += [[]] * (len(heard) - len(said))  # an open end has nothing to learn
+        for before, after in zip(heard, said, strict=True):
+            ids_of_row += before + after
+            learned_of_row += [IGNORED] * len(before) + after
+        ids.append(torch.tensor(ids_of_row, dtype=torch.int64))
+        learned.append(torch.tensor(learned_of_row, dtype=torch.int64))
     inputs = {
         "input_ids": _pad(ids, pad, padding_side),
         "attention_mask": _pad([torch.ones_like(row) for row in ids], 0, padding_side),
     }
     return inputs if answers is None else {**inputs, "labels": _pad(learned, IGNORED, padding_side)}
+
+
+def _turns(texts: str | Sequence[str]) -> Sequence[str]:
+    return [texts] if isinstance(texts, str) else texts
 
 
 def _placeholder_id(tokenizer: Any, placeholder: str) -> int:
@@ -91,7 +104,12 @@ def _placeholder_id(tokenizer: Any, placeholder: str) -> int:
     return int(tokenizer.convert_tokens_to_ids(placeholder))
 
 
-def _check(prompts: Sequence[str], counts: list[int], answers: Sequence[str] | None, padding_side: str) -> None:
+def _check(
+    prompts: Sequence[str | Sequence[str]],
+    counts: list[int],
+    answers: Sequence[str | Sequence[str]] | None,
+    padding_side: str,
+) -> None:
     for name, texts in (("prompts", prompts), ("answers", answers)):
         if isinstance(texts, str):
             raise InvalidTypeError(f"{name}: must be a list of strings, one a row, found one string")
@@ -100,6 +118,15 @@ def _check(prompts: Sequence[str], counts: list[int], answers: Sequence[str] | N
     for name, values in (("counts", counts), ("answers", answers)):
         if values is not None and len(values) != len(prompts):
             raise InvalidValueError(f"{name}: must be one for each of {len(prompts)} prompts, found {len(values)}")
+    for row, asked in enumerate(prompts):
+        said = [] if answers is None else answers[row]
+        turns, replies = len(_turns(asked)), len(_turns(said))
+        open_ended = replies == turns - 1 and not isinstance(said, str)
+        if turns == 0 or (replies != turns and not open_ended):
+            raise InvalidValueError(
+                "answers: a dialogue must have one for each prompt, or all but the last, "
+                f"found {replies} answers to {turns} prompts in row {row}"
+            )
     if min(counts) < 0:
         raise InvalidValueError(f"counts: must be at least 0, found {counts}")
     if padding_side not in ("left", "right"):
@@ -116,27 +143,23 @@ def _prompt_ids(tokenizer: Any, prompt: str, add_special_tokens: bool) -> list[i
     return ids[:-1] if ended else ids
 
 
-def _expand(ids: list[int], token: int, count: int, row: int) -> list[int]:
-    found = ids.count(token)
+def _expand(turns: list[list[int]], token: int, count: int, row: int) -> list[list[int]]:
+    found = sum(ids.count(token) for ids in turns)
     if found > 1 or (count and not found):
         raise PlaceholderError(
             f"prompts: a prompt must hold the placeholder once if it has a clip, found {found} in row {row}, "
             f"whose clip has {count} embeddings"
         )
-    if not found:
-        return ids
-    place = ids.index(token)
-    return ids[:place] + [token] * count + ids[place + 1 :]
+    return [[part for one in ids for part in ([token] * count if one == token else [one])] for ids in turns]
 
 
-def _answer_ids(tokenizer: Any, answers: Sequence[str], token: int) -> list[list[int]]:
+def _answer_ids(tokenizer: Any, answers: Sequence[str], token: int, row: int) -> list[list[int]]:
     if tokenizer.eos_token_id is None:
         raise InvalidValueError("tokenizer: must have an end token (eos_token) to train on answers, found none")
-    tails = [[*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for answer in answers]
-    for row, tail in enumerate(tails):
-        if token in tail:
-            raise PlaceholderError(f"answers: must not hold the placeholder, found it in row {row}")
-    return tails
+    said = [[*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for answer in answers]
+    if any(token in ids for ids in said):
+        raise PlaceholderError(f"answers: must not hold the placeholder, found it in row {row}")
+    return said
 
 
 def _pad(rows: list[Tensor], value: int, side: str) -> Tensor:

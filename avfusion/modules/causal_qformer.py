@@ -143,7 +143,7 @@ class CausalQFormer(Component):
         nn.init.normal_(self.position_embedding, std=0.02)
         frames = torch.randn_like(self.position_embedding[:: self.tokens_per_frame])
         with torch.no_grad():
-            self.position_embedding.add_(frames.repeat_interleave(self.tokens_per_frame, 0))
+            self.position_embedding.add_(frames.repeat_interleave(self.tokens_per_frame, 0), alpha=0.5)
 
     def set_attn_implementation(self, attn_implementation: AttentionImplementation) -> None:
         """Changes the attention backend of every layer."""

@@ -125,3 +125,52 @@ def test_answers_need_an_end_token() -> None:
     with pytest.raises(InvalidValueError, match="eos_token"):
         prepare_inputs(tokenizer, ["<av>"], [1], answers=["red"])
     assert prepare_inputs(tokenizer, ["<av>"], [2])["input_ids"].tolist() == [[1, 1]]
+
+
+def test_a_dialogue_is_its_turns_one_after_the_other() -> None:
+    tokenizer = words()
+    asked, said = ["<av> which colour", "was on", "screen"], ["red", "blue blue", "red"]
+    whole = prepare_inputs(tokenizer, [asked], [2], answers=[said])
+    turns = [
+        prepare_inputs(tokenizer, [prompt], [2 if "<av>" in prompt else 0], answers=[answer])
+        for prompt, answer in zip(asked, said, strict=True)
+    ]
+    for name, value in whole.items():
+        assert value[0].tolist() == [part for turn in turns for part in turn[name][0].tolist()]
+
+
+def test_a_dialogue_may_end_with_a_question() -> None:
+    tokenizer = words()
+    asked = ["<av> which colour", "was on"]
+    inputs = prepare_inputs(tokenizer, [asked, "screen"], [1, 0], answers=[["red"], "blue"])
+    assert inputs["input_ids"][0].tolist() == [AV, 3, 4, RED, EOS, 5, 6]
+    assert inputs["labels"][0].tolist() == [-100, -100, -100, RED, EOS, -100, -100]
+
+
+def test_special_tokens_begin_a_dialogue_once() -> None:
+    tokenizer = words()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 10)]
+    )
+    ids = prepare_inputs(tokenizer, [["which", "colour"]], [0], answers=[["red", "blue"]])["input_ids"]
+    assert ids[0].tolist() == [10, 3, RED, EOS, 4, BLUE, EOS]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "answers"),
+    [
+        ([["which", "colour"]], None),
+        ([["which", "colour"]], [[]]),
+        ([["which", "colour"]], ["red"]),
+        (["which"], [["red", "red"]]),
+        ([[]], [[]]),
+    ],
+)
+def test_a_dialogue_of_unequal_sides_is_refused(prompts: Any, answers: Any) -> None:
+    with pytest.raises(InvalidValueError, match="answers: a dialogue must have one for each prompt"):
+        prepare_inputs(words(), prompts, [0], answers=answers)
+
+
+def test_the_clip_stands_once_in_a_dialogue() -> None:
+    with pytest.raises(PlaceholderError, match="found 2 in row 0"):
+        prepare_inputs(words(), [["<av> which", "<av> colour"]], [1], answers=[["red", "red"]])

@@ -13,6 +13,9 @@ from avfusion.errors import InvalidTypeError, InvalidValueError, MediaError
 _SUFFIXES = (".mp4", ".mov", ".mkv")
 
 
+_SMALL = 256 * 256  # pixels of a picture below which threads cost more than they save
+
+
 def write_video(
     path: str | os.PathLike[str],
     pixels: Tensor,
@@ -86,7 +89,9 @@ def _write(
         picture = container.add_stream("libx264" if x264 else "mpeg4", rate=frame_rate)
         picture.height, picture.width = pixels.shape[1:3]
         picture.pix_fmt = "yuv444p" if x264 and (exact_colours or odd) else "yuv420p"
-        picture.options = {"crf": "10" if exact_colours else "18"} if x264 else {"q": "2"}
+        picture.options = {"crf": "10" if exact_colours else "18", "preset": "veryfast"} if x264 else {"q": "2"}
+        if pixels.shape[1] * pixels.shape[2] < _SMALL:
+            picture.codec_context.thread_count = 1
         sound = None
         if samples is not None:
             rates = av.Codec("aac", "w").audio_rates or []

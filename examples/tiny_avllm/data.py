@@ -19,6 +19,8 @@ COLOURS = {
     "yellow": (230, 220, 20),
     "purple": (200, 40, 220),
     "white": (245, 245, 245),
+    "orange": (240, 125, 10),
+    "cyan": (20, 210, 220),
 }
 SHAPES = ("circle", "square", "triangle")
 TONES = {  # Hz: half an octave from one to the next
@@ -32,7 +34,7 @@ TONES = {  # Hz: half an octave from one to the next
     "highest": 2489.0,
 }
 SCENE = 0.5  # seconds that a shape and a tone last
-SCENES = 8  # of a clip
+FEWEST_SCENES, MOST_SCENES = 4, 8  # of a clip
 FRAME_RATE = 10.0  # pictures a second in the files
 PIXELS = 64
 SAMPLE_RATE = 16000
@@ -54,10 +56,11 @@ class Clip(NamedTuple):
 
 
 def draw_scenes(generator: torch.Generator) -> tuple[Scene, ...]:
-    """Each tone once, in any order; any colours and shapes, again and again."""
-    tones = torch.randperm(SCENES, generator=generator).tolist()
-    colours = torch.randint(len(COLOURS), (SCENES,), generator=generator).tolist()
-    shapes = torch.randint(len(SHAPES), (SCENES,), generator=generator).tolist()
+    """Scenes of different tones; a colour comes twice at most."""
+    count = int(torch.randint(FEWEST_SCENES, MOST_SCENES + 1, (), generator=generator))
+    tones = torch.randperm(len(TONES), generator=generator)[:count].tolist()
+    colours = (torch.randperm(2 * len(COLOURS), generator=generator)[:count] // 2).tolist()
+    shapes = torch.randint(len(SHAPES), (count,), generator=generator).tolist()
     return tuple(Scene([*COLOURS][c], SHAPES[s], [*TONES][t]) for c, s, t in zip(colours, shapes, tones, strict=True))
 
 

@@ -22,7 +22,16 @@ from examples.tiny_avllm.data import read_clips, write_clips
 from examples.tiny_avllm.model import SeparateConnector, Towers, build_connector, build_model
 from examples.tiny_avllm.picture import draw
 from examples.tiny_avllm.questions import build_tokenizer
-from examples.tiny_avllm.train import Answered, EncodedClips, accuracy, encode, examine, pretrain_encoders, train
+from examples.tiny_avllm.train import (
+    Answered,
+    EncodedClips,
+    accuracy,
+    encode,
+    examine,
+    pretrain_connector,
+    pretrain_encoders,
+    train,
+)
 
 
 class Settings(NamedTuple):
@@ -31,8 +40,8 @@ class Settings(NamedTuple):
     clips: int
     held_out: int
     encoder_steps: int
-    telling_steps: int
-    answering_steps: int
+    connector_steps: int
+    steps: int
     twin: bool
 
 
@@ -71,7 +80,8 @@ def run(settings: Settings) -> dict[str, Any]:
     # The twin learns beside it, on a core of its own.
     with stage("training"), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         waiting = pool.submit(train_twin, settings, data, unseen) if settings.twin else None
-        train("training", model, tokenizer, data, settings.telling_steps, settings.answering_steps, seed)
+        pretrain_connector(model.connector, data, steps=settings.connector_steps)
+        train("training", model, tokenizer, data, steps=settings.steps, seed=seed)
         twin = waiting.result() if waiting else {}
     save(model, tokenizer, out / "model")
     with stage("answers"):
@@ -84,8 +94,9 @@ def run(settings: Settings) -> dict[str, Any]:
         **twin,
     }
     with stage("picture"):
-        lines = [f"{one.question.text}  {one.given}" for one in answered if one.clip == held_out[0]]
-        draw(model, held_out[0].path, out / "tiny_avllm.png", lines[:3])
+        longest = max(held_out, key=lambda clip: len(clip.scenes))
+        lines = [f"{one.question.text}  {one.given}" for one in answered if one.clip == longest]
+        draw(model, longest.path, out / "tiny_avllm.png", lines[:3])
     results |= {"seconds": stage.seconds, "settings": {**settings._asdict(), "out": str(out)}, "ran_on": _ran_on()}
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     _report(answered, results, out)
@@ -98,7 +109,8 @@ def train_twin(settings: Settings, data: EncodedClips, unseen: EncodedClips) -> 
     torch.set_num_threads(1)
     tokenizer = build_tokenizer()
     twin = build_model(Towers(), SeparateConnector(), tokenizer)
-    train("the twin", twin, tokenizer, data, settings.telling_steps, settings.answering_steps, settings.seed, bar=1)
+    pretrain_connector(twin.connector, data, steps=settings.connector_steps, bar=1)
+    train("the twin", twin, tokenizer, data, steps=settings.steps, seed=settings.seed, bar=1)
     answered = examine(twin, tokenizer, unseen, seed=settings.seed)
     return {"twin_accuracy": accuracy(answered), "twin_parameters": _parameters(twin)}
 

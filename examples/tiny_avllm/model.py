@@ -19,7 +19,7 @@ from avfusion import (
 from avfusion.encoders import TimmVisualEncoder, WhisperAudioEncoder
 from avfusion.models import AudioVisualLanguageModel
 from avfusion.modules import Component
-from examples.tiny_avllm.data import PIXELS, SCENE, SCENES
+from examples.tiny_avllm.data import MOST_SCENES, PIXELS, SCENE
 from examples.tiny_avllm.questions import PLACEHOLDER
 
 ENCODER_DIM = 64
@@ -41,7 +41,7 @@ class Towers(nn.Module):
                 encoder_layers=2,
                 encoder_attention_heads=4,
                 encoder_ffn_dim=2 * ENCODER_DIM,
-                max_source_positions=round(SCENES * SCENE * 50),
+                max_source_positions=round(MOST_SCENES * SCENE * 50),
             )
         )
         self.vit = VisionTransformer(

@@ -50,7 +50,7 @@ def draw(model: AudioVisualLanguageModel, path: Path, target: Path, lines: list[
 def _draw_frames(axis: Axes, pixels: Tensor) -> None:
     for place, picture in enumerate(pixels):
         edges = (place * SCENE + 0.02, (place + 1) * SCENE - 0.02)
-        axis.imshow(picture.permute(1, 2, 0), extent=(*edges, 0, 1), aspect="auto")
+        axis.imshow(picture.permute(1, 2, 0).numpy(), extent=(*edges, 0, 1), aspect="auto")
     axis.set_ylim(0, 1)
     axis.set_yticks([])
     axis.set_ylabel("seen")
@@ -58,7 +58,7 @@ def _draw_frames(axis: Axes, pixels: Tensor) -> None:
 
 
 def _draw_sound(axis: Axes, samples: Tensor) -> None:
-    axis.specgram(samples + 1e-6, NFFT=1024, noverlap=768, Fs=SAMPLE_RATE, cmap="magma", vmin=-120, vmax=-30)
+    axis.specgram((samples + 1e-6).numpy(), NFFT=1024, noverlap=768, Fs=SAMPLE_RATE, cmap="magma", vmin=-120, vmax=-30)
     axis.set_yscale("log")
     axis.set_ylim(170, 3300)
     axis.set_yticks([*TONES.values()], [f"{name} {pitch:.0f} Hz" for name, pitch in TONES.items()], fontsize=7)
@@ -68,9 +68,9 @@ def _draw_sound(axis: Axes, samples: Tensor) -> None:
 
 def _draw_queries(axis: Axes, looks: Tensor) -> None:
     queries, frames = looks.shape
-    axis.imshow(looks, extent=(0, frames * SCENE, queries, 0), aspect="auto", cmap="Blues", vmin=0, vmax=1)
+    axis.imshow(looks.numpy(), extent=(0, frames * SCENE, queries, 0), aspect="auto", cmap="Blues", vmin=0, vmax=1)
     for place in range(1, frames):
         axis.axvline(place * SCENE, color="0.85", linewidth=0.8)
-    axis.set_yticks(torch.arange(queries) + 0.5, [f"{place + 1}" for place in range(queries)])
+    axis.set_yticks([place + 0.5 for place in range(queries)], [f"{place + 1}" for place in range(queries)])
     axis.set_ylabel("embedding")
     axis.set_title("which frame the query of each embedding looks at", fontsize=10, loc="left")

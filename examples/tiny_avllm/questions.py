@@ -14,7 +14,6 @@ ABOUT_A_SCENE = (
     "During the {tone} tone, which colour was shown?",
     "While you heard the {tone} tone, what colour did you see?",
 )
-ABOUT_ALL = ("What happens, in order?", "What happens in this clip?", "Describe everything in order.")
 PLACEHOLDER = "<av>"
 
 
@@ -28,11 +27,6 @@ def ask_about_every_scene(scenes: tuple[Scene, ...], choose: random.Random) -> l
     return [Question(choose.choice(ABOUT_A_SCENE).format(tone=scene.tone), scene.colour) for scene in scenes]
 
 
-def ask_for_all_scenes(scenes: tuple[Scene, ...], choose: random.Random) -> Question:
-    """The tone and the colour of each scene, one after the other."""
-    return Question(choose.choice(ABOUT_ALL), " ".join(f"{scene.tone} {scene.colour}" for scene in scenes))
-
-
 def as_prompt(question: str) -> str:
     """The clip first, then the question, which always ends with its mark."""
     return f"{PLACEHOLDER} {question.strip().rstrip('?').strip()} ?"
@@ -42,7 +36,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token a word of the questions and answers; any other word is ``<unk>``."""
     split = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
     words: set[str] = {*COLOURS, *TONES, *SHAPES}
-    for text in (*ABOUT_A_SCENE, *ABOUT_ALL):
+    for text in ABOUT_A_SCENE:
         words.update(word for word, _ in split.pre_tokenize_str(text.lower().replace("{tone}", "")))
     special = ["<pad>", "<unk>", "</s>", PLACEHOLDER]
     vocabulary = {word: index for index, word in enumerate([*special, *sorted(words)])}

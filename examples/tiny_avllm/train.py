@@ -1,7 +1,7 @@
 """The encoders' pretraining, the training of connector and language model, and what the model answers."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,8 +14,8 @@ from avfusion import Frames, FrameSynchroniser, TokenStream
 from avfusion.media import Media, collate_media
 from avfusion.models import AudioVisualLanguageModel, prepare_inputs
 from examples.tiny_avllm.data import COLOURS, SCENE, TONES, Clip
-from examples.tiny_avllm.model import ENCODER_DIM, SLOTS, Towers
-from examples.tiny_avllm.questions import Question, as_prompt, ask_about_every_scene, ask_for_all_scenes
+from examples.tiny_avllm.model import ENCODER_DIM, HIDDEN, SLOTS, SeparateConnector, Towers
+from examples.tiny_avllm.questions import Question, as_prompt, ask_about_every_scene
 
 CLIPS_PER_STEP = 16
 
@@ -32,48 +32,83 @@ class EncodedClips(NamedTuple):
 
 
 def optimise(
-    title: str,
-    parameters: Iterable[nn.Parameter],
-    losses: Callable[[], Tensor],
-    *,
-    steps: int,
-    rate: float,
-    bar: int = 0,
+    title: str, rates: Mapping[nn.Module, float], losses: Callable[[], Tensor], *, steps: int, bar: int = 0
 ) -> None:
-    """Steps of AdamW on ``losses()``, with a progress bar in line ``bar``."""
-    trained = list(parameters)
-    optimiser = torch.optim.AdamW(trained, rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
+    """Steps of AdamW on ``losses()``, each module at its rate, with a progress bar in line ``bar``."""
+    groups = [{"params": [*module.parameters()], "lr": rate} for module, rate in rates.items()]
+    optimiser = torch.optim.AdamW(groups)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [*rates.values()], total_steps=steps, pct_start=0.1)
     for _ in (progress := tqdm(range(steps), title, unit="step", position=bar)):
         loss = losses()
         loss.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
+        nn.utils.clip_grad_norm_([parameter for module in rates for parameter in module.parameters()], 1.0)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
         progress.set_postfix(loss=f"{loss.item():.3f}")
 
 
+class Naming(nn.Module):
+    """Linear layers that have to name the colour and the tone of each scene, to pretrain what is before them.
+
+    Args:
+        dim: width of what they get.
+        scenes: that each part of what they get has to tell of.
+    """
+
+    def __init__(self, dim: int, *, scenes: int = 1) -> None:
+        super().__init__()
+        self.colour = nn.Linear(dim, scenes * len(COLOURS))
+        self.tone = nn.Linear(dim, scenes * len(TONES))
+
+    def forward(self, seen: Tensor, heard: Tensor, clips: Sequence[Clip]) -> Tensor:
+        """The loss; ``seen`` and ``heard`` are ``(clip, part, dim)``, from the first scene on."""
+        scenes = [scene for clip in clips for scene in clip.scenes]
+        lengths = torch.tensor([len(clip.scenes) for clip in clips])
+
+        def loss(named: Tensor, names: Sequence[str], truth: Sequence[str]) -> Tensor:
+            named = named.reshape(len(clips), -1, len(names))
+            real = torch.arange(named.shape[1]) < lengths[:, None]
+            return F.cross_entropy(named[real], torch.tensor([names.index(name) for name in truth]))
+
+        return loss(self.colour(seen), [*COLOURS], [scene.colour for scene in scenes]) + loss(
+            self.tone(heard), [*TONES], [scene.tone for scene in scenes]
+        )
+
+
 def pretrain_encoders(towers: Towers, media: Sequence[Media], clips: Sequence[Clip], *, steps: int) -> None:
-    """Teaches them colours and tones: a linear layer on the average of a scene's tokens has to name both."""
+    """Teaches them colours and tones: the average of a scene's tokens has to tell both."""
     audio, visual = towers.encoders(frozen=False)
     synchronise = FrameSynchroniser(
         visual_dim=ENCODER_DIM, stream_dims={"audio": ENCODER_DIM}, frame_rate=1 / SCENE, slots=SLOTS
     )
-    colours, tones = [*COLOURS], [*TONES]
-    head = nn.Linear(2 * ENCODER_DIM, len(colours) + len(tones))
+    naming = Naming(2 * ENCODER_DIM)
 
     def losses() -> Tensor:
         chosen = torch.randint(len(clips), (CLIPS_PER_STEP,)).tolist()
         video, waveform = collate_media([media[i] for i in chosen])
-        frames = synchronise(visual=visual(video), audio=audio(waveform))
-        colour, tone = head(frames.tokens.mean(2)).flatten(0, 1).split([len(colours), len(tones)], -1)
-        scenes = [scene for i in chosen for scene in clips[i].scenes]
-        seen = torch.tensor([colours.index(scene.colour) for scene in scenes])
-        heard = torch.tensor([tones.index(scene.tone) for scene in scenes])
-        return F.cross_entropy(colour, seen) + F.cross_entropy(tone, heard)
+        tokens = synchronise(visual=visual(video), audio=audio(waveform)).tokens.mean(2)
+        return naming(tokens, tokens, [clips[i] for i in chosen])
 
-    optimise("encoders", [*towers.parameters(), *head.parameters()], losses, steps=steps, rate=1e-3)
+    optimise("encoders", {towers: 4e-3, naming: 4e-3}, losses, steps=steps)
+
+
+def pretrain_connector(connector: nn.Module, data: EncodedClips, *, steps: int, bar: int = 0) -> None:
+    """Teaches it what to hand on: each embedding has to tell of its share of the scenes.
+
+    The synchronised one's tell the colour and the tone of one scene; half of the twin's tell the colours of two scenes,
+    and the other half the tones.
+    """
+    separate = isinstance(connector, SeparateConnector)
+    naming = Naming(HIDDEN, scenes=2 if separate else 1)
+
+    def losses() -> Tensor:
+        batch = data.select(torch.randint(len(data.clips), (CLIPS_PER_STEP,)).tolist())
+        embeddings = connector(**batch.features).embeddings
+        seen, heard = embeddings.chunk(2, 1) if separate else (embeddings, embeddings)
+        return naming(seen, heard, batch.clips)
+
+    optimise("connector", {connector: 3e-3, naming: 3e-3}, losses, steps=steps, bar=bar)
 
 
 @torch.no_grad()
@@ -87,20 +122,17 @@ def train(
     model: AudioVisualLanguageModel,
     tokenizer: PreTrainedTokenizerFast,
     data: EncodedClips,
-    telling_steps: int,
-    answering_steps: int,
+    *,
+    steps: int,
     seed: int,
     bar: int = 0,
 ) -> None:
-    """Trains connector and language model: first to tell what happens in a clip, then to answer questions too.
-
-    Telling makes the embeddings hold what was seen beside what was heard; questions alone find that out much later.
-    """
+    """Trains connector and language model: a step asks about every scene of some clips, one question a row."""
     choose = random.Random(seed)
 
-    def losses(count: int, ask: Callable[[Clip], list[Question]]) -> Tensor:
-        batch = data.select(choose.choices(range(len(data.clips)), k=count))
-        asked = [ask(clip) for clip in batch.clips]
+    def losses() -> Tensor:
+        batch = data.select(choose.choices(range(len(data.clips)), k=CLIPS_PER_STEP))
+        asked = [ask_about_every_scene(clip.scenes, choose) for clip in batch.clips]
         index = torch.tensor([clip for clip, questions in enumerate(asked) for _ in questions])
         counts = model.num_placeholders(features=batch.features)[index]
         prompts = [as_prompt(question.text) for questions in asked for question in questions]
@@ -108,19 +140,9 @@ def train(
         inputs = prepare_inputs(tokenizer, prompts, counts, answers=answers)
         return model(**inputs, features=batch.features, media_index=index).loss
 
-    def telling() -> Tensor:
-        return losses(2 * CLIPS_PER_STEP, lambda clip: [ask_for_all_scenes(clip.scenes, choose)])
-
-    def answering() -> Tensor:
-        return losses(
-            CLIPS_PER_STEP,
-            lambda clip: [ask_for_all_scenes(clip.scenes, choose), *ask_about_every_scene(clip.scenes, choose)],
-        )
-
     model.train()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimise(f"{title}: telling", trained, telling, steps=telling_steps, rate=3e-3, bar=bar)
-    optimise(f"{title}: answering", trained, answering, steps=answering_steps, rate=3e-3, bar=bar)
+    # Until the language model looks at the embeddings, their gradients are noise; Adam would make full steps of it.
+    optimise(title, {model.language_model: 3e-3, model.connector: 3e-5}, losses, steps=steps, bar=bar)
     model.eval()
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from avfusion.media import load_media, write_video
 from examples.tiny_avllm.__main__ import main
-from examples.tiny_avllm.data import COLOURS, FRAME_RATE, SAMPLE_RATE, SCENE, SCENES, TONES, write_clips
-from examples.tiny_avllm.questions import as_prompt, ask_about_every_scene, ask_for_all_scenes, build_tokenizer
+from examples.tiny_avllm.data import COLOURS, FRAME_RATE, SAMPLE_RATE, SCENE, TONES, write_clips
+from examples.tiny_avllm.questions import as_prompt, ask_about_every_scene, build_tokenizer
 
 
 def _colour(picture: Tensor) -> str:
@@ -35,7 +35,7 @@ def test_files_hold_what_they_are_said_to_hold(tmp_path: Path) -> None:
         media = load_media(clip.path, frame_rate=1 / SCENE)
         assert media.video is not None
         assert media.waveform is not None
-        assert media.duration == pytest.approx(SCENES * SCENE, abs=0.05)
+        assert media.duration == pytest.approx(len(clip.scenes) * SCENE, abs=0.05)
         count = round(SCENE * SAMPLE_RATE)
         for place, scene in enumerate(clip.scenes):
             assert _colour(media.video.pixels[0, place]) == scene.colour
@@ -46,7 +46,7 @@ def test_shapes_move(tmp_path: Path) -> None:
     [clip] = write_clips(tmp_path, 1, seed=0)
     pixels = load_media(clip.path, frame_rate=FRAME_RATE).video.pixels[0].float()
     steps = round(SCENE * FRAME_RATE)
-    assert len(pixels) == SCENES * steps
+    assert len(pixels) == len(clip.scenes) * steps
     moved = (pixels[:-1] - pixels[1:]).abs().amax((1, 2, 3))
     inside = torch.tensor([place % steps != steps - 1 for place in range(len(moved))])
     assert moved[inside].min() > 50
@@ -56,15 +56,16 @@ def test_clips_are_the_same_for_a_seed_and_others_for_another(tmp_path: Path) ->
     first, again, other = (write_clips(tmp_path / name, 2, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
     assert [clip.scenes for clip in first] == [clip.scenes for clip in again] != [clip.scenes for clip in other]
     for one, same in zip(first, again, strict=True):
-        assert one.path.read_bytes() == same.path.read_bytes()
+        pixels, again = (load_media(path).video.pixels.float() for path in (one.path, same.path))
+        assert (pixels - again).abs().mean() < 1
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_question_has_one_answer(tmp_path: Path, seed: int) -> None:
     for clip in write_clips(tmp_path, 3, seed=seed):
-        assert len({scene.tone for scene in clip.scenes}) == SCENES
+        assert len({scene.tone for scene in clip.scenes}) == len(clip.scenes)
         questions = ask_about_every_scene(clip.scenes, random.Random(seed))
-        assert len(questions) == SCENES
+        assert len(questions) == len(clip.scenes)
         for scene, question in zip(clip.scenes, questions, strict=True):
             assert [other for other in clip.scenes if f" {other.tone} tone" in question.text] == [scene]
             assert question.answer == scene.colour
@@ -73,7 +74,7 @@ def test_every_question_has_one_answer(tmp_path: Path, seed: int) -> None:
 def test_the_tokenizer_knows_every_word_asked_and_answered(tmp_path: Path) -> None:
     tokenizer, choose = build_tokenizer(), random.Random(0)
     for clip in write_clips(tmp_path, 10, seed=0):
-        for question in (*ask_about_every_scene(clip.scenes, choose), ask_for_all_scenes(clip.scenes, choose)):
+        for question in ask_about_every_scene(clip.scenes, choose):
             assert tokenizer.unk_token_id not in tokenizer(as_prompt(question.text))["input_ids"]
             ids = tokenizer(question.answer)["input_ids"]
             assert tokenizer.unk_token_id not in ids
@@ -85,7 +86,7 @@ def test_the_tokenizer_knows_every_word_asked_and_answered(tmp_path: Path) -> No
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run of the whole job leaves behind, with so few clips and steps that it learns nothing."""
     out = tmp_path_factory.mktemp("run")
-    sizes = "--clips 4 --held-out 2 --encoder-steps 2 --telling-steps 2 --answering-steps 2 --seed 5"
+    sizes = "--clips 4 --held-out 2 --encoder-steps 2 --connector-steps 2 --steps 2 --seed 5"
     assert main(["--out", str(out), *sizes.split()]) == 0
     return out
 
@@ -93,7 +94,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_job_writes_its_results(trained: Path) -> None:
     results = json.loads((trained / "results.json").read_text())
     assert results["seed"] == 5
-    assert results["held_out_questions"] == 2 * SCENES
+    held_out = [load_media(file) for file in (trained / "held_out").glob("*.mp4")]
+    assert results["held_out_questions"] == sum(round(media.duration / SCENE) for media in held_out)
     assert 0 <= results["accuracy"] <= 1
     assert 0 <= results["twin_accuracy"] <= 1
     assert results["twin_parameters"]["connector"] == pytest.approx(results["parameters"]["connector"], rel=0.02)
@@ -108,7 +110,7 @@ def _ask(trained: Path, file: Path, question: str = "Which colour was on screen 
 def test_a_saved_model_answers_about_its_own_files(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _ask(trained, trained / "held_out" / "0000.mp4") == 0
     first = capsys.readouterr().out
-    assert first.strip()
+    assert len(first.splitlines()) == 1
     assert _ask(trained, trained / "held_out" / "0000.mp4") == 0
     assert capsys.readouterr().out == first
 

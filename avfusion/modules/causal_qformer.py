@@ -249,10 +249,9 @@ class CausalQFormer(Component):
             raise InvalidValueError(
                 f"queries: must be (query, hidden) with hidden = {self.output_dim}, found shape {tuple(queries.shape)}"
             )
-        states, state_mask = self._with_instruction(
-            queries.expand(tokens.shape[0], -1, -1), instruction, instruction_mask
-        )
-        return self.dropout(self.query_norm(states)), LayerInput(tokens, mask, state_mask), causal, queries.shape[0]
+        states = self.query_norm(queries).expand(tokens.shape[0], -1, -1)
+        states, state_mask = self._with_instruction(states, instruction, instruction_mask)
+        return self.dropout(states), LayerInput(tokens, mask, state_mask), causal, queries.shape[0]
 
     def _with_instruction(
         self, queries: Tensor, instruction: Tensor | None, mask: Tensor | None
@@ -270,7 +269,7 @@ class CausalQFormer(Component):
             raise InvalidValueError(
                 f"instruction: must be of {windows} windows, found shape {tuple(instruction.shape)}"
             )
-        states = torch.cat([queries, self.instruction_embedding(instruction, mask)], 1)
+        states = torch.cat([queries, self.query_norm(self.instruction_embedding(instruction, mask))], 1)
         return states, None if mask is None else torch.cat([mask.new_ones(queries.shape[:2]), mask], 1)
 
     def _check(self, tokens: Tensor, mask: Tensor | None) -> None:

@@ -125,6 +125,12 @@ class Budget(NamedTuple):
         connector_flops: floating-point operations of the connector's forward pass.
         prefill_flops: floating-point operations of the language model reading the embeddings and the prompt.
         cache_bytes: key/value cache of the embeddings and the prompt.
+
+    Example:
+        >>> from avfusion import estimate_budget
+        >>> cost = estimate_budget(60.0)
+        >>> cost.num_frames, cost.num_windows, cost.num_tokens, cost.tokens_per_second
+        (120, 12, 384, 6.4)
     """
 
     num_frames: int

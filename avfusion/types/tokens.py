@@ -220,6 +220,14 @@ class Windows(NamedTuple):
         mask: ``(window, frame, token)`` bool.
         spans: ``(batch, windows of a clip, 2)`` seconds from the first to the last real frame of each window.
         window_mask: ``(batch, windows of a clip)`` bool: windows that hold something new and real.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import Frames
+        >>> from avfusion.functional import cut_windows
+        >>> windows = cut_windows(Frames.from_rate(torch.randn(1, 5, 4, 8), frame_rate=2.0), window_frames=3)
+        >>> windows.tokens.shape, windows.spans[0].tolist()
+        (torch.Size([2, 3, 4, 8]), [[0.0, 1.5], [1.5, 2.5]])
     """
 
     tokens: Float[Tensor, "window frame token dim"]
@@ -237,6 +245,18 @@ class LLMEmbeddings(NamedTuple):
         spans: ``(batch, position, 2)`` seconds: the stretch of the clip each position stands for; zero where masked.
         query_states: ``(window, query, hidden)``: the window encoder's output before the projection, clip after
             clip; zero where the window is masked. :class:`~avfusion.DiversityLoss` takes it with :attr:`window_mask`.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import LLMEmbeddings
+        >>> out = LLMEmbeddings(
+        ...     embeddings=torch.zeros(1, 4, 8),
+        ...     mask=torch.tensor([[True, True, False, False]]),
+        ...     spans=torch.zeros(1, 4, 2, dtype=torch.float64),
+        ...     query_states=torch.zeros(2, 2, 6),
+        ... )
+        >>> out.window_mask.tolist()  # two windows of two queries each
+        [True, False]
     """
 
     embeddings: Float[Tensor, "batch position llm_dim"]

@@ -7,6 +7,24 @@ import hypothesis
 import pytest
 import torch
 
+if os.environ.get("AVFUSION_CHECK_SHAPES"):  # see tests/test_shapes.py
+    from jaxtyping import install_import_hook
+
+    functional = ("alignment", "attention", "diversity", "masks", "windows")
+    modules = (
+        "attention",
+        "audio_visual_connector",
+        "causal_qformer",
+        "causal_qformer_layer",
+        "diversity_loss",
+        "frame_synchroniser",
+        "instruction_embedding",
+        "multi_resolution_projector",
+        "sliding_window_projector",
+    )
+    checked = [f"avfusion.functional.{name}" for name in functional] + [f"avfusion.modules.{name}" for name in modules]
+    install_import_hook(checked, "beartype.beartype")
+
 # Tests run in one process a core; threads inside each would only get in each other's way.
 torch.set_num_threads(1)
 

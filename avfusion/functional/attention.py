@@ -68,20 +68,20 @@ def attention_weights(
 def attention(
     query: Float[Tensor, "window head q head_dim"],
     key: Float[Tensor, "window head k head_dim"],
-    value: Float[Tensor, "window head k head_dim"],
+    value: Float[Tensor, "window head k value_dim"],
     *,
     causal: FrameCausalMask | None = None,
     key_mask: Bool[Tensor, "window k"] | None = None,
     dropout_p: float = 0.0,
     average_unseen: bool = False,
     implementation: AttentionImplementation = "sdpa",
-) -> Float[Tensor, "window head q head_dim"]:
+) -> Float[Tensor, "window head q value_dim"]:
     """Scaled dot-product attention under a frame-block-causal structure and a mask of real keys.
 
     Args:
         query: ``(window, head, q, head_dim)``.
         key: ``(window, head, k, head_dim)``.
-        value: ``(window, head, k, head_dim)``. Masked keys and values must be finite.
+        value: ``(window, head, k, value_dim)``. Masked keys and values must be finite.
         causal: which tokens see which by their frame; ``q`` and ``k`` are then the same tokens.
         key_mask: ``(window, k)`` bool: keys that are real.
         dropout_p: probability of dropping an attention weight.
@@ -90,7 +90,7 @@ def attention(
         implementation: ``"eager"``, written out, or ``"sdpa"``, PyTorch's fused kernels. Equal within rounding.
 
     Returns:
-        ``(window, head, q, head_dim)``; exactly zero for a query that may see no key, unless ``average_unseen``.
+        ``(window, head, q, value_dim)``; exactly zero for a query that may see no key, unless ``average_unseen``.
 
     Raises:
         InvalidValueError: an unknown implementation.

@@ -77,3 +77,12 @@ def test_refuses_what_is_not_whisper() -> None:
         WhisperAudioEncoder(model=CLIPVisionModel(CLIPVisionConfig(**tiny.VIT)), feature_extractor=extractor)
     with pytest.raises(InvalidValueError, match=r"feature_extractor: must make the model's 8 mel bands, found 80"):
         WhisperAudioEncoder(model=tiny.WhisperModel(tiny.whisper_config()), feature_extractor=extractor)
+
+
+def test_the_timeline_is_when_the_tokens_are() -> None:
+    encoder = tiny.whisper(50, False)
+    wave = tiny.clips(40000, 8000, 0)._replace(start=torch.tensor([0.3, -0.1, 2.0], dtype=torch.float64))
+    stream, when = encoder(wave), encoder.timeline(wave)
+    assert when.tokens.shape == (*stream.mask.shape, 0)
+    assert torch.equal(when.mask, stream.mask)
+    assert torch.equal(when.timestamps, stream.timestamps)

@@ -25,7 +25,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--held-out", type=int, default=200, help="held-out files")
     parser.add_argument("--encoder-steps", type=int, default=120)
     parser.add_argument("--connector-steps", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=220, help="of connector and language model")
+    parser.add_argument("--steps", type=int, default=340, help="of connector and language model")
     parser.add_argument("--no-twin", dest="twin", action="store_false", help="leave the unsynchronised twin out")
     asking = parser.add_subparsers(dest="command").add_parser("ask", help="ask the trained model about a media file")
     asking.add_argument("file", type=Path)

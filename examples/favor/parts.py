@@ -1,0 +1,129 @@
+"""Small pieces of the model: what is built from the configuration, and how tensors are put in their places."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers import ASTFeatureExtractor, AutoModel, Wav2Vec2FeatureExtractor
+
+from avfusion import (
+    AudioVisualConnector,
+    CausalQFormer,
+    FrameSynchroniser,
+    MultiResolutionProjector,
+    SlidingWindowProjector,
+    Waveform,
+)
+from avfusion.encoders import HFAudioEncoder
+
+HELD = torch.iinfo(torch.int64).max  # the end of a still image: as long as there is sound
+
+
+def seconds(microseconds: Tensor) -> Tensor:
+    """Times as avfusion takes them."""
+    dtype = torch.float32 if microseconds.device.type == "mps" else torch.float64
+    return torch.where(microseconds == HELD, torch.inf, microseconds.to(dtype) / 1e6)
+
+
+def microseconds(times: Tensor) -> Tensor:
+    """Times as the model takes them: whole numbers, which no cast to half precision harms."""
+    return torch.where(times.isinf(), HELD, (times.nan_to_num(posinf=0) * 1e6).round().long())
+
+
+def scatter(values: Tensor, mask: Tensor) -> Tensor:
+    """Values ``(real, ...)`` at the true places of ``mask``, zeros elsewhere; what is left over is dropped."""
+    places = values.new_zeros(*mask.shape, *values.shape[1:])
+    index = mask.nonzero(as_tuple=True)
+    return places.index_put(index, values[: len(index[0])])
+
+
+def pool_patches(patches: Tensor, config: Any, count: int) -> Tensor:
+    """Averages the patch grid ``(picture, patch, dim)`` to ``count`` tokens; class tokens are left out."""
+    side = config.image_size // config.patch_size
+    rows = next(rows for rows in range(int(count**0.5), 0, -1) if count % rows == 0)
+    grid = patches[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
+    return F.adaptive_avg_pool2d(grid, (rows, count // rows)).flatten(2).transpose(1, 2)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether FSDP2 or ZeRO-3 splits the parameters: then every rank must run the module equally often."""
+    return any(isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in module.parameters())
+
+
+def build_connector(config: Any) -> AudioVisualConnector:
+    """The connector that a configuration describes."""
+    streams = {"audio": config.audio_config.d_model}
+    if config.event_config is not None:
+        streams["events"] = config.event_config.hidden_size
+    given = {"visual": config.visual_dim, **streams}
+    qformer = CausalQFormer(
+        input_dim=config.stream_dim * len(given),
+        hidden_size=config.connector_hidden_size,
+        num_layers=config.connector_layers,
+        num_heads=config.connector_heads,
+        num_queries=config.num_queries,
+        window_frames=config.window_frames,
+        tokens_per_frame=config.slots,
+        causal_direction=config.causal_direction,
+        padding=config.padding,
+        dropout=config.connector_dropout,
+    )
+    sizes = {
+        "window_encoder": qformer,
+        "window_frames": config.window_frames,
+        "stride_frames": config.stride_frames,
+        "llm_dim": config.get_text_config(decoder=True).hidden_size,
+    }
+    fine = {"fine_window_frames": config.fine_window_frames, "fine_num_queries": config.fine_num_queries}
+    return AudioVisualConnector(
+        synchroniser=FrameSynchroniser(
+            visual_dim=config.stream_dim,
+            stream_dims=dict.fromkeys(streams, config.stream_dim),
+            frame_rate=config.frame_rate,
+            slots=config.slots,
+            padding=config.padding,
+        ),
+        projector=(
+            SlidingWindowProjector(**sizes)
+            if config.fine_window_frames is None
+            else MultiResolutionProjector(**sizes, **fine)
+        ),
+        # The published model maps the audio only, because its visual tokens have the stream's width already.
+        input_dims={name: dim for name, dim in given.items() if name != "visual" or dim != config.stream_dim},
+    )
+
+
+class EventTower(nn.Module):
+    """A second audio tower, for sounds that are not speech."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        spectrogram = config.model_type == "audio-spectrogram-transformer"
+        extractor = (
+            ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length)
+            if spectrogram
+            else Wav2Vec2FeatureExtractor()
+        )
+        model = AutoModel.from_config(config)
+        self.encoder = HFAudioEncoder(model=model, feature_extractor=extractor, pool_frequency=spectrogram)
+
+    def forward(
+        self, input_values: Tensor, input_values_mask: Tensor | None = None, audio_start: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Tokens, mask and times of samples ``(clip, sample)`` at 16 kHz."""
+        if input_values_mask is None:
+            input_values_mask = torch.ones_like(input_values, dtype=torch.bool)
+        start = input_values.new_zeros(len(input_values), dtype=torch.int64) if audio_start is None else audio_start
+        stream = self.encoder(
+            Waveform(input_values, input_values_mask.bool(), self.encoder.sample_rate, seconds(start))
+        )
+        # Of very short sounds, the only token's middle may lie past the end: it still stands for the sound.
+        length = input_values_mask.sum(1, keepdim=True).to(stream.timestamps) / self.encoder.sample_rate
+        last = seconds(start).to(stream.timestamps)[:, None] + (length - 1 / 32_000).clamp(min=0)
+        return {
+            "event_features": stream.tokens,
+            "event_mask": stream.mask,
+            "event_times": microseconds(stream.timestamps.minimum(last)),
+        }

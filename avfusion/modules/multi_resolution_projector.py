@@ -73,6 +73,10 @@ class MultiResolutionProjector(SlidingWindowProjector):
             )
         self.fine_window_frames = fine_window_frames
         self.fine_query_tokens = nn.Parameter(torch.empty(fine_num_queries, self.window_encoder.output_dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the fine queries anew."""
         nn.init.normal_(self.fine_query_tokens, std=0.02)
 
     @property

@@ -25,11 +25,14 @@ class FavorConfig(PreTrainedConfig):
         connector_hidden_size: width of the causal Q-Former.
         connector_layers: its layers.
         connector_heads: its attention heads.
+        connector_intermediate_size: width of its feed-forward; four times its own without it.
         connector_dropout: its dropout.
         fine_window_frames: frames a fine window (video-SALMONN); one resolution without it.
         fine_num_queries: queries a fine window.
         causal_direction: what a frame sees: ``"causal"``, ``"reversed"`` (released weights), ``None``: all.
         padding: ``"masked"``, or ``"released"`` for released weights, which attend to empty slots.
+        fusion: ``"synchronised"``, FAVOR's; for comparison ``"separate"``: a Q-Former for each stream (Video-LLaMA's),
+            ``"averaged"`` and ``"concatenated"``: the frames' tokens as they are (InstructBLIP's).
         diversity_weight: λ of the diversity loss.
         media_token_id: the token that keeps a place for an embedding.
     """
@@ -38,6 +41,9 @@ class FavorConfig(PreTrainedConfig):
     sub_configs: ClassVar[dict[str, Any]] = dict.fromkeys(
         ("text_config", "vision_config", "audio_config", "qformer_config", "event_config"), AutoConfig
     )
+
+    # The names under which others look for it.
+    attribute_map: ClassVar[dict[str, str]] = dict.fromkeys(("video_token_id", "audio_token_id"), "media_token_id")
 
     text_config: Any = None
     vision_config: Any = None
@@ -54,11 +60,13 @@ class FavorConfig(PreTrainedConfig):
     connector_hidden_size: int = 768
     connector_layers: int = 2
     connector_heads: int = 12
+    connector_intermediate_size: int | None = None
     connector_dropout: float = 0.0
     fine_window_frames: int | None = None
     fine_num_queries: int = 3
     causal_direction: Literal["causal", "reversed"] | None = "causal"
     padding: Literal["masked", "released"] = "masked"
+    fusion: Literal["synchronised", "separate", "averaged", "concatenated"] = "synchronised"
     diversity_weight: float = 0.01
     media_token_id: int = 0
     initializer_range: float = 0.02

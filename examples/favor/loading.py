@@ -1,6 +1,7 @@
 """A model by name: a preset, a directory, or what was trained on top of either."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ from peft import PeftModel
 from transformers import BitsAndBytesConfig
 
 from avfusion import CheckpointError, InvalidValueError
+from examples.favor.configuration_favor import FavorConfig
 from examples.favor.modeling_favor import FavorForConditionalGeneration
-from examples.favor.presets import PRESETS, assemble, tiny
+from examples.favor.parts import build_connector
+from examples.favor.presets import PRESETS, assemble, full_config, preset_processor, shared_options, tiny, tiny_config
 from examples.favor.processing_favor import FavorProcessor
 
+OPTIONS_FILE = "favor_config.json"  # in a training run's directory: what its model has otherwise than its base
 NOT_QUANTISED = ["vision_tower", "qformer", "audio_tower", "event_tower", "connector", "lm_head"]
 
 
@@ -40,60 +44,140 @@ def load(
     attn_implementation: str | None = None,
     quantize: str | None = None,
     trainable: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[Any, FavorProcessor]:
     """Model and processor, in evaluation mode.
 
     Args:
         name: a preset's name (a new connector between pretrained parts), ``"tiny"`` or ``"tiny:PRESET"`` (small and
             random), a directory of ``save_pretrained``, or one of a training run, which holds what was trained and
-            names the rest.
+            names the rest, or ``"baseline:NAME"``: one of ``baselines``, tiny with ``":tiny"`` after it.
         device: for all of it; where the weights are loaded without it.
         dtype: of the parameters; as stored without it.
         attn_implementation: of towers, connector and language model.
         quantize: ``"4bit"`` or ``"8bit"`` for the language model.
         trainable: train the adapter of a training run further.
+        options: of the configuration, over the named model's; the connector is then a new one.
 
     Raises:
         CheckpointError: a directory that holds no such model.
         InvalidValueError: a name that is neither a preset nor a directory.
     """
     path = Path(name)
-    options: dict[str, Any] = {
+    kind, _, rest = str(name).partition(":")
+    if kind == "baseline":
+        from examples.favor.baselines import baseline  # which load their parts by this function
+
+        which, _, size = rest.partition(":")
+        if options or size not in ("", "tiny"):
+            raise InvalidValueError(
+                f"model: must be baseline:NAME or baseline:NAME:tiny without options, found {name!r}"
+            )
+        return baseline(
+            which,
+            tiny=size == "tiny",
+            device=device,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            quantize=quantize,
+        )
+    given: dict[str, Any] = {
         "dtype": dtype,
         "attn_implementation": attn_implementation,
         "quantization_config": quantisation(quantize, dtype),
         "device_map": device if quantize else None,
     }
-    options = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in given.items() if value is not None}
     if (path / "adapter_config.json").is_file():
         base = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path")
         if not base:
             raise CheckpointError(f"{path}: its adapter_config.json names no base model")
+        if options:
+            raise InvalidValueError(
+                f"options: must be none for a training run, which has its own, found {dict(options)}"
+            )
+        if (path / OPTIONS_FILE).is_file():
+            options = json.loads((path / OPTIONS_FILE).read_text())
         model, processor = load(
-            base, device=device, dtype=dtype, attn_implementation=attn_implementation, quantize=quantize
+            base,
+            device=device,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            quantize=quantize,
+            options=options,
         )
+        options = None
         model = PeftModel.from_pretrained(model, str(path), is_trainable=trainable)
-    elif str(name) in PRESETS:
-        model, processor = assemble(str(name), **options)
-        model.name_or_path = str(name)
-    elif str(name).partition(":")[0] == "tiny":
-        model, processor = tiny(str(name).partition(":")[2] or "favor-vicuna-7b")
-        model = model.to(dtype)
-        if attn_implementation is not None:
-            model.set_attn_implementation(attn_implementation)
-        model.name_or_path = str(name)
-    elif path.is_dir():
-        if not (path / "config.json").is_file():
-            raise CheckpointError(f"{path}: holds neither config.json nor adapter_config.json, so it is no model")
-        kind = json.loads((path / "config.json").read_text()).get("model_type")
-        if kind != "favor":
-            raise CheckpointError(f"{path}: must hold a favor model, found {kind!r}")
-        model = FavorForConditionalGeneration.from_pretrained(path, **options)
-        processor = FavorProcessor.from_pretrained(path)
     else:
-        raise InvalidValueError(
-            f"model: must be a preset ({', '.join(PRESETS)}), tiny or a directory, found {str(name)!r}"
-        )
+        load_configuration(name)
+        if str(name) in PRESETS:
+            model, processor = assemble(str(name), **given)
+            model.name_or_path = str(name)
+        elif path.is_dir():
+            model = FavorForConditionalGeneration.from_pretrained(path, **given)
+            processor = FavorProcessor.from_pretrained(path)
+        else:
+            model, processor = tiny(str(name).partition(":")[2] or "favor-vicuna-7b")
+            model = model.to(dtype)
+            if attn_implementation is not None:
+                model.set_attn_implementation(attn_implementation)
+            model.name_or_path = str(name)
+    if options:
+        _change(model, processor, options)
     if device is not None and quantize is None:
         model = model.to(device)
     return model.eval(), processor
+
+
+def load_configuration(name: str | Path) -> FavorConfig:
+    """The configuration of what :func:`load` loads by this name, training runs excepted; it reads no weights.
+
+    Raises:
+        CheckpointError: a directory that holds no such model.
+        InvalidValueError: a name that is neither a preset nor a directory.
+    """
+    path, known = Path(name), {"tiny": "favor-vicuna-7b"} | {f"tiny:{preset}": preset for preset in PRESETS}
+    if str(name) in PRESETS:
+        return full_config(str(name))
+    if path.is_dir():
+        return _directory_configuration(path)
+    if str(name) in known:
+        return tiny_config(known[str(name)])
+    raise InvalidValueError(
+        f"model: must be a preset ({', '.join(PRESETS)}), tiny, tiny:PRESET or a directory, found {str(name)!r}"
+    )
+
+
+def _directory_configuration(path: Path) -> FavorConfig:
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"{path}: holds neither config.json nor adapter_config.json, so it is no model")
+    found = json.loads((path / "config.json").read_text()).get("model_type")
+    if found != "favor":
+        raise CheckpointError(f"{path}: must hold a favor model, found {found!r}")
+    config: FavorConfig = FavorConfig.from_pretrained(path)
+    return config
+
+
+def load_processor(name: str | Path, config: FavorConfig) -> FavorProcessor:
+    """The processor of what :func:`load` loads by this name, for a configuration that may differ from its own."""
+    if str(name) in PRESETS:
+        return preset_processor(str(name), config)
+    preset = str(name).partition(":")[2] or "favor-vicuna-7b"
+    processor = FavorProcessor.from_pretrained(name) if Path(name).is_dir() else tiny(preset)[1]
+    for option, value in shared_options(config).items():
+        setattr(processor, option, value)
+    return processor
+
+
+def _change(model: FavorForConditionalGeneration, processor: FavorProcessor, options: Mapping[str, Any]) -> None:
+    """Gives a model other options, and a new connector for them."""
+    config, like = model.config, next(model.connector.parameters())
+    for name, value in options.items():
+        if not hasattr(config, name):
+            raise InvalidValueError(f"options: must be of FavorConfig, found {name!r}")
+        setattr(config, name, value)
+    if config.event_config is None:
+        model.event_tower = None
+    model.connector = build_connector(config).to(like)
+    for name, value in shared_options(config).items():
+        setattr(processor, name, value)

@@ -59,6 +59,7 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
         self.connector: Any = build_connector(config)
         self.language_model: Any = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
+        self.generation_config.suppress_tokens = [config.media_token_id]  # a place without an embedding for it
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -97,12 +98,13 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
         clips: int = 1,
     ) -> LLMEmbeddings:
         """The connector's embeddings of what :meth:`encode` gave, or of ``clips`` clips without anything."""
-        like = next(self.connector.parameters())
+        parameter = next(self.connector.parameters())
+        like = parameter.device, parameter.dtype  # of a sharded parameter too
         streams: dict[str, Frames | TokenStream] = {}
         if visual_features is not None and video_mask is not None and video_spans is not None:
-            tokens, mask = visual_features.to(like), video_mask.to(like.device, torch.bool)
+            tokens, mask = visual_features.to(*like), video_mask.to(like[0], torch.bool)
             streams["visual"] = Frames(
-                tokens, mask[..., None].expand(tokens.shape[:3]), seconds(video_spans.to(like.device))
+                tokens, mask[..., None].expand(tokens.shape[:3]), seconds(video_spans.to(like[0]))
             )
         for name, features, real, times in (
             ("audio", audio_features, audio_mask, audio_times),
@@ -110,11 +112,11 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
         ):
             if features is not None and real is not None and times is not None:
                 streams[name] = TokenStream(
-                    features.to(like), real.to(like.device, torch.bool), seconds(times.to(like.device))
+                    features.to(*like), real.to(like[0], torch.bool), seconds(times.to(like[0]))
                 )
         if not streams:  # the connector's parameters get zero gradients rather than none
             dim = self.config.audio_config.d_model
-            streams["audio"] = TokenStream.empty(clips, dim, dtype=like.dtype, device=like.device)
+            streams["audio"] = TokenStream.empty(clips, dim, device=like[0], dtype=like[1])
         return self.connector(**streams)
 
     @can_return_tuple  # type: ignore[untyped-decorator]
@@ -217,13 +219,17 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
         )
 
     def prepare_inputs_for_generation(
-        self, *args: Any, is_first_iteration: bool = False, **kwargs: Any
+        self, input_ids: Tensor, inputs_embeds: Tensor | None = None, is_first_iteration: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
-        """What a step of generation gets: media at the first only, then the cache holds them."""
-        inputs = super().prepare_inputs_for_generation(*args, is_first_iteration=is_first_iteration, **kwargs)
-        if is_first_iteration or not kwargs.get("use_cache", True):
-            return inputs
-        return {name: value for name, value in inputs.items() if name not in _ALL_MEDIA}
+        """What a step of generation gets: media only until the cache holds them."""
+        inputs = super().prepare_inputs_for_generation(
+            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
+        )
+        wanted = is_first_iteration or not kwargs.get("use_cache", True)
+        cache, new = kwargs.get("past_key_values"), inputs.get("input_ids")
+        if wanted and cache is not None and cache.get_seq_length() > 0 and new is not None:
+            wanted = bool((new == self.config.media_token_id).any())
+        return inputs if wanted else {name: value for name, value in inputs.items() if name not in _ALL_MEDIA}
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **kwargs: Any

@@ -1,35 +1,43 @@
 """Small pieces of the model: what is built from the configuration, and how tensors are put in their places."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import ASTFeatureExtractor, AutoModel, Wav2Vec2FeatureExtractor
 
 from avfusion import (
     AudioVisualConnector,
     CausalQFormer,
+    Frames,
     FrameSynchroniser,
+    InvalidValueError,
     MultiResolutionProjector,
     SlidingWindowProjector,
+    TokenStream,
     Waveform,
 )
 from avfusion.encoders import HFAudioEncoder
+from examples.favor.fusion import FUSIONS, FramesConnector, SeparateConnector
 
-HELD = torch.iinfo(torch.int64).max  # the end of a still image: as long as there is sound
+HELD = torch.iinfo(torch.int64).max  # the end of a still image, which lasts as long as there is sound; -HELD: its start
 
 
 def seconds(microseconds: Tensor) -> Tensor:
     """Times as avfusion takes them."""
     dtype = torch.float32 if microseconds.device.type == "mps" else torch.float64
-    return torch.where(microseconds == HELD, torch.inf, microseconds.to(dtype) / 1e6)
+    times = microseconds.to(dtype) / 1e6
+    return torch.where(microseconds.abs() == HELD, times.sign() * torch.inf, times)
 
 
 def microseconds(times: Tensor) -> Tensor:
     """Times as the model takes them: whole numbers, which no cast to half precision harms."""
-    return torch.where(times.isinf(), HELD, (times.nan_to_num(posinf=0) * 1e6).round().long())
+    whole = (times.nan_to_num(posinf=0, neginf=0) * 1e6).round().long()
+    return torch.where(times.isinf(), times.sign().long() * HELD, whole)
 
 
 def scatter(values: Tensor, mask: Tensor) -> Tensor:
@@ -47,22 +55,71 @@ def pool_patches(patches: Tensor, config: Any, count: int) -> Tensor:
     return F.adaptive_avg_pool2d(grid, (rows, count // rows)).flatten(2).transpose(1, 2)
 
 
+STREAMS = {  # what is kept of each stream: tokens, mask and times, as the model names them
+    "visual": ("visual_features", "video_mask", "video_spans"),
+    "audio": ("audio_features", "audio_mask", "audio_times"),
+    "events": ("event_features", "event_mask", "event_times"),
+}
+
+
+def pad_features(clips: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Features of single clips, without padding and masks, to a batch with both; what no clip has is left out."""
+    batch: dict[str, Tensor] = {}
+    for tokens, mask, times in STREAMS.values():
+        given = [clip[tokens] for clip in clips if tokens in clip]
+        if not given:
+            continue
+        rows = [clip.get(tokens, given[0][:0]) for clip in clips]
+        spans = [clip.get(times, next(clip[times] for clip in clips if times in clip)[:0]) for clip in clips]
+        batch[tokens] = pad_sequence(rows, batch_first=True)
+        batch[mask] = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
+        batch[times] = pad_sequence(spans, batch_first=True)
+    return batch
+
+
+def features_layout(batch: Mapping[str, Tensor]) -> dict[str, Frames | TokenStream]:
+    """Where the tokens of a batch of features lie in time: all that is needed to count embeddings."""
+    layout: dict[str, Frames | TokenStream] = {}
+    if "video_mask" in batch:
+        real = batch["video_mask"][..., None]
+        layout["visual"] = Frames(torch.zeros(*real.shape, 1), real, seconds(batch["video_spans"]))
+    if "audio_mask" in batch:
+        real = batch["audio_mask"]
+        layout["audio"] = TokenStream(torch.zeros(*real.shape, 1), real, seconds(batch["audio_times"]))
+    return layout
+
+
 def is_sharded(module: nn.Module) -> bool:
     """Whether FSDP2 or ZeRO-3 splits the parameters: then every rank must run the module equally often."""
     return any(isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in module.parameters())
 
 
-def build_connector(config: Any) -> AudioVisualConnector:
+def build_connector(config: Any) -> nn.Module:
     """The connector that a configuration describes."""
     streams = {"audio": config.audio_config.d_model}
     if config.event_config is not None:
         streams["events"] = config.event_config.hidden_size
     given = {"visual": config.visual_dim, **streams}
+    if config.fusion == "synchronised":
+        return _synchronised(config, given)
+    if config.fusion == "separate" and config.event_config is None:
+        return SeparateConnector({name: _synchronised(config, {name: dim}) for name, dim in given.items()})
+    if config.fusion not in FUSIONS or config.fusion == "separate":
+        raise InvalidValueError(
+            f"fusion: must be one of {', '.join(FUSIONS)}, without a second audio tower if separate, "
+            f"found {config.fusion!r}{' with one' if config.event_config is not None else ''}"
+        )
+    llm_dim = config.get_text_config(decoder=True).hidden_size
+    return FramesConnector(visual_dim=config.visual_dim, llm_dim=llm_dim, average=config.fusion == "averaged")
+
+
+def _synchronised(config: Any, given: Mapping[str, int]) -> AudioVisualConnector:
     qformer = CausalQFormer(
         input_dim=config.stream_dim * len(given),
         hidden_size=config.connector_hidden_size,
         num_layers=config.connector_layers,
         num_heads=config.connector_heads,
+        intermediate_size=config.connector_intermediate_size,
         num_queries=config.num_queries,
         window_frames=config.window_frames,
         tokens_per_frame=config.slots,
@@ -79,8 +136,8 @@ def build_connector(config: Any) -> AudioVisualConnector:
     fine = {"fine_window_frames": config.fine_window_frames, "fine_num_queries": config.fine_num_queries}
     return AudioVisualConnector(
         synchroniser=FrameSynchroniser(
-            visual_dim=config.stream_dim,
-            stream_dims=dict.fromkeys(streams, config.stream_dim),
+            visual_dim=config.stream_dim if "visual" in given else None,
+            stream_dims={name: config.stream_dim for name in given if name != "visual"},
             frame_rate=config.frame_rate,
             slots=config.slots,
             padding=config.padding,

@@ -218,22 +218,35 @@ def assemble(
         model.event_tower.encoder = events
     model.connector = build_connector(config).to(whisper.dtype)
     model.generation_config = llm.generation_config
+    model.generation_config.suppress_tokens = [config.media_token_id]
     where = llm.get_input_embeddings().weight.device
     for name, child in model.named_children():
         if name != "language_model":
             child.to(where)
     if isinstance(getattr(model, "query_tokens", None), nn.Parameter):
         model.query_tokens.data = model.query_tokens.data.to(where)
-    return model.eval(), _processor(
+    return model.eval(), preset_processor(preset, config)
+
+
+def preset_processor(preset: str, config: FavorConfig) -> FavorProcessor:
+    """The processor of a preset's pretrained parts, without their weights."""
+    chosen = PRESETS[preset]
+    return _processor(
         chosen,
         config,
         AutoTokenizer.from_pretrained(chosen.text),
         AutoImageProcessor.from_pretrained(chosen.vision),
-        whisper.feature_extractor,
+        WhisperFeatureExtractor.from_pretrained(chosen.audio),
         AutoTokenizer.from_pretrained(chosen.vision, subfolder="qformer_tokenizer")
         if "qformer_config" in chosen.sizes
         else None,
     )
+
+
+def shared_options(config: FavorConfig) -> dict[str, Any]:
+    """What the processor must know of the configuration, to count embeddings."""
+    names = ("frame_rate", "slots", "window_frames", "stride_frames", "num_queries", "num_query_tokens", "fusion")
+    return {**{name: getattr(config, name) for name in names}, "raw_audio": config.event_config is not None}
 
 
 def _processor(
@@ -248,11 +261,7 @@ def _processor(
         qformer_tokenizer=qformer,
         chat_template=preset.chat_template,
         media_token=preset.media_token,
-        raw_audio=config.event_config is not None,
-        **{
-            name: getattr(config, name)
-            for name in ("frame_rate", "slots", "window_frames", "stride_frames", "num_queries")
-        },
+        **shared_options(config),
     )
 
 

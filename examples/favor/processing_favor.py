@@ -13,7 +13,8 @@ from avfusion import Frames, FrameSynchroniser, InvalidTypeError, InvalidValueEr
 from avfusion.functional import cut_windows
 from avfusion.media import Media, load_media
 from avfusion.models import prepare_inputs
-from examples.favor.parts import microseconds, seconds
+from examples.favor.fusion import PICTURES_ONLY
+from examples.favor.parts import features_layout, microseconds, pad_features, seconds
 
 # The published prompt. The media stand in the first turn that has them; answers end with the end token.
 CHAT_TEMPLATE = """{%- for message in messages -%}
@@ -43,11 +44,16 @@ _ANSWER = "\x00"  # stands for an answer while a conversation is rendered: no te
 
 
 class Clip(NamedTuple):
-    """What a row talks about, and the instruction in whose light InstructBLIP looks at it."""
+    """What a row talks about, and the instruction in whose light InstructBLIP looks at it.
+
+    ``features`` are what the towers gave for it, by the names of the model's inputs and without padding; they stand
+    instead of the rest.
+    """
 
     video: Video | None
     waveform: Waveform | None
     instruction: str | None
+    features: Mapping[str, Tensor] | None = None
 
 
 class FavorProcessor(ProcessorMixin):
@@ -65,6 +71,8 @@ class FavorProcessor(ProcessorMixin):
         window_frames: frames a window.
         stride_frames: frames from window to window.
         num_queries: embeddings a window.
+        num_query_tokens: visual tokens a frame.
+        fusion: the model's.
         raw_audio: hand on the sound itself too, for a second audio tower.
     """
 
@@ -81,6 +89,8 @@ class FavorProcessor(ProcessorMixin):
         window_frames: int = 10,
         stride_frames: int | None = None,
         num_queries: int = 32,
+        num_query_tokens: int = 32,
+        fusion: str = "synchronised",
         raw_audio: bool = False,
     ) -> None:
         super().__init__(tokenizer, image_processor, feature_extractor, chat_template=chat_template or CHAT_TEMPLATE)
@@ -91,6 +101,8 @@ class FavorProcessor(ProcessorMixin):
         self.window_frames = window_frames
         self.stride_frames = stride_frames
         self.num_queries = num_queries
+        self.num_query_tokens = num_query_tokens
+        self.fusion = fusion
         self.raw_audio = raw_audio
 
     @classmethod
@@ -149,8 +161,8 @@ class FavorProcessor(ProcessorMixin):
             conversation: messages ``{"role": ..., "content": ...}``; content is text or a list of parts
                 ``{"type": "text", "text": ...}`` and ``{"type": "video" | "audio" | "image", ...: file or values}``,
                 where the value stands under its type's name, ``"path"`` or ``"url"``: a local file,
-                :class:`~avfusion.media.Media`, :class:`~avfusion.Video` or :class:`~avfusion.Waveform`. A conversation
-                has at most one picture track and one sound track.
+                :class:`~avfusion.media.Media`, :class:`~avfusion.Video`, :class:`~avfusion.Waveform`, or a whole
+                :class:`Clip`. A conversation has at most one picture track and one sound track.
             chat_template: another than the processor's.
             add_generation_prompt: begin an answer; if the last message is the user's, without it.
             tokenize: ``False`` gives the text.
@@ -171,18 +183,20 @@ class FavorProcessor(ProcessorMixin):
             answers = [_answers(messages) for messages in conversations]
             whole = [_fill(text, said) for text, said in zip(texts, answers, strict=True)]
             return whole[0] if single else whole
-        sources = [_sources(messages) for messages in conversations]
-        asked = [
-            _first_question(messages) if self.qformer_tokenizer is not None else None for messages in conversations
-        ]
+        sources = [media_sources(messages) for messages in conversations]
+        asked = [first_question(messages) if self.qformer_tokenizer is not None else None for messages in conversations]
         keys = [
-            (tuple(sorted(source.items())), question) if source else None
-            for source, question in zip(sources, asked, strict=True)
+            (_identity(source), question) if source else None for source, question in zip(sources, asked, strict=True)
         ]
-        clips = list(dict.fromkeys(key for key in keys if key is not None))
+        distinct = {
+            key: (source, question)
+            for key, source, question in zip(keys, sources, asked, strict=True)
+            if key is not None
+        }
         loaded: dict[Any, Any] = {}
-        media = [self._load(dict(source), question, use_audio_in_video, loaded) for source, question in clips]
-        index = [-1 if key is None else clips.index(key) for key in keys]
+        media = [self._load(source, question, use_audio_in_video, loaded) for source, question in distinct.values()]
+        place = {key: number for number, key in enumerate(distinct)}
+        index = [-1 if key is None else place[key] for key in keys]
         return self(
             [text.split(_ANSWER) for text in texts],
             media,
@@ -191,6 +205,17 @@ class FavorProcessor(ProcessorMixin):
             return_labels=return_labels,
             padding_side=padding_side,
         )
+
+    def load_clip(self, messages: Sequence[Any], *, use_audio_in_video: bool = True) -> Clip | None:
+        """Reads the media of a conversation, for them to stand in it instead of the files; ``None`` if it has none.
+
+        Args:
+            messages: as :meth:`apply_chat_template` takes them.
+            use_audio_in_video: as there.
+        """
+        source = media_sources(messages)
+        question = first_question(messages) if self.qformer_tokenizer is not None else None
+        return self._load(source, question, use_audio_in_video, {}) if source else None
 
     def __call__(
         self,
@@ -249,6 +274,8 @@ class FavorProcessor(ProcessorMixin):
 
     def _load(self, source: Mapping[str, Any], question: str | None, use_audio: bool, loaded: dict[Any, Any]) -> Clip:
         pictures = source.get("video", source.get("image"))
+        if isinstance(pictures, Clip):
+            return pictures
         video, own = self._read(pictures, "image" if "image" in source else "video", use_audio, loaded)
         sound = self._read(source["audio"], "audio", True, loaded)[1] if "audio" in source else own
         return Clip(video, sound, question)
@@ -264,8 +291,8 @@ class FavorProcessor(ProcessorMixin):
             raise InvalidTypeError(f"{kind}: must be a file, Media, Video or Waveform, found {type(value).__name__}")
         key = (str(value), kind, audio)
         if key not in loaded:
-            size = getattr(self.image_processor, "size", None) or {}
-            whole = not getattr(self.image_processor, "do_center_crop", False) and {"height", "width"} <= set(size)
+            size = dict(getattr(self.image_processor, "size", None) or {})
+            whole = not getattr(self.image_processor, "do_center_crop", False) and {"height", "width"} <= size.keys()
             loaded[key] = load_media(
                 value,
                 frame_rate=self.frame_rate,
@@ -281,6 +308,21 @@ class FavorProcessor(ProcessorMixin):
         """The clips' tensors, and how many embeddings each will give."""
         data: dict[str, Tensor] = {}
         streams: dict[str, Frames | TokenStream] = {}
+        if self.fusion in PICTURES_ONLY:
+            clips = [clip._replace(waveform=None) for clip in clips]
+            for number, clip in enumerate(clips):
+                if clip.video is None and "visual_features" not in (clip.features or {}):
+                    raise InvalidValueError(
+                        f"media: must have pictures for fusion={self.fusion!r}, clip {number} has none"
+                    )
+        features = [clip.features for clip in clips if clip.features is not None]
+        if features:
+            if len(features) < len(clips):
+                raise InvalidValueError(
+                    f"media: must have features for all clips or for none, found {len(features)} of {len(clips)} with"
+                )
+            data = pad_features(features)
+            return data, self._counts(features_layout(data))
         videos = [clip.video for clip in clips]
         if any(video is not None for video in videos):
             data |= self._pictures(videos)
@@ -300,11 +342,20 @@ class FavorProcessor(ProcessorMixin):
                 [clip.instruction or "" for clip in clips], padding=True, truncation=True, return_tensors="pt"
             )
             data |= {"qformer_input_ids": asked["input_ids"], "qformer_attention_mask": asked["attention_mask"]}
-        grid = FrameSynchroniser(visual_dim=1, stream_dims={"audio": 1}, frame_rate=self.frame_rate, slots=self.slots)(
-            **streams
-        )
-        windows = cut_windows(grid, self.window_frames, self.stride_frames)
-        return data, (windows.window_mask.sum(1) * self.num_queries).tolist()
+        return data, self._counts(streams)
+
+    def _counts(self, streams: Mapping[str, Frames | TokenStream]) -> list[int]:
+        """How many embeddings the connector gives for each clip of such streams."""
+        layout = FrameSynchroniser(visual_dim=1, stream_dims={"audio": 1}, frame_rate=self.frame_rate, slots=self.slots)
+        counts: list[int]
+        if self.fusion in PICTURES_ONLY:
+            counts = (streams["visual"].mask[..., 0].sum(1) * self.num_query_tokens).tolist()
+            return [min(count, self.num_query_tokens) for count in counts] if self.fusion == "averaged" else counts
+        apart = self.fusion == "separate"
+        grids = [layout(**{name: stream}) for name, stream in streams.items()] if apart else [layout(**streams)]
+        windows = [cut_windows(grid, self.window_frames, self.stride_frames).window_mask.sum(1) for grid in grids]
+        counts = (torch.stack(windows).sum(0) * self.num_queries).tolist()
+        return counts
 
     def _pictures(self, videos: Sequence[Video | None]) -> dict[str, Tensor]:
         pixels, masks, spans = [], [], []
@@ -334,16 +385,21 @@ class FavorProcessor(ProcessorMixin):
 
     def _sound(self, waveforms: Sequence[Waveform | None]) -> dict[str, Tensor]:
         extractor, features, masks = self.feature_extractor, [], []
+        for wave in waveforms:
+            if wave is not None and wave.sample_rate != extractor.sampling_rate:
+                raise InvalidValueError(
+                    f"waveform.sample_rate: must be {extractor.sampling_rate}, found {wave.sample_rate}; resample it"
+                )
         samples = [torch.zeros(0) if wave is None else wave.samples[wave.mask] for wave in waveforms]
-        for wave in samples:
-            pieces = list(wave.split(extractor.n_samples)) or [torch.zeros(0)]
+        for sound in samples:
+            pieces = list(sound.split(extractor.n_samples)) or [torch.zeros(0)]
             mel = torch.zeros(len(pieces), extractor.feature_size, extractor.nb_max_frames)
-            if len(wave):
+            if len(sound):
                 mel = extractor(
                     [piece.numpy() for piece in pieces], sampling_rate=extractor.sampling_rate, return_tensors="pt"
                 )["input_features"]
             features.append(mel.transpose(0, 1).flatten(1).T)
-            frames = -(-len(wave) // extractor.hop_length)
+            frames = -(-len(sound) // extractor.hop_length)
             masks.append(torch.arange(features[-1].shape[0]) < frames)
         starts = [torch.zeros(1, dtype=torch.float64) if wave is None else wave.start for wave in waveforms]
         data = {
@@ -369,7 +425,7 @@ def _parts(messages: Sequence[Any]) -> list[Any]:
     return [part for message in messages if not isinstance(message["content"], str) for part in message["content"]]
 
 
-def _sources(messages: Sequence[Any]) -> dict[str, Any]:
+def media_sources(messages: Sequence[Any]) -> dict[str, Any]:
     """The media of a conversation, by kind."""
     sources: dict[str, Any] = {}
     for part in _parts(messages):
@@ -391,12 +447,19 @@ def _sources(messages: Sequence[Any]) -> dict[str, Any]:
     return sources
 
 
+def _identity(source: Mapping[str, Any]) -> Any:
+    """What tells media apart: the names of files, and of all else the very object."""
+    return tuple(
+        (kind, str(value) if isinstance(value, str | Path) else id(value)) for kind, value in sorted(source.items())
+    )
+
+
 def _text(message: Any) -> str:
     content = message["content"]
     return content if isinstance(content, str) else " ".join(part["text"] for part in content if part["type"] == "text")
 
 
-def _first_question(messages: Sequence[Any]) -> str:
+def first_question(messages: Sequence[Any]) -> str:
     return next((_text(message) for message in messages if message["role"] == "user"), "")
 
 

@@ -32,6 +32,11 @@ class FavorTowers(PreTrainedModel):
             self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, config.qformer_config.hidden_size))
         self.event_tower: Any = None if config.event_config is None else EventTower(config.event_config)
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Says that ``_init_weights`` spares loaded weights, so that transformers may initialise all others."""
+        return False
+
     @property
     def towers(self) -> dict[str, Any]:
         """The towers by name."""
@@ -79,10 +84,6 @@ class FavorTowers(PreTrainedModel):
             ).last_hidden_state[:, : queries.shape[1]]
         out.last_hidden_state, out.pooler_output = scatter(patches, video_mask), scatter(tokens, video_mask)
         return out
-
-    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """As :meth:`get_video_features`, of pictures ``(clip, 3, height, width)``: clips of one frame."""
-        return self.get_video_features(pixel_values[:, None], **kwargs)
 
     @can_return_tuple  # type: ignore[untyped-decorator]
     def get_audio_features(

@@ -1,0 +1,56 @@
+"""transformers' common tests on every kind of preset; ``run`` puts this file beside them."""
+
+import unittest
+
+import pytest
+
+from examples.favor import FavorForConditionalGeneration
+
+from .generation.test_utils import GenerationTesterMixin
+from .model_tester import FavorModelTester
+from .test_modeling_common import ModelTesterMixin
+
+
+class _Common(ModelTesterMixin, GenerationTesterMixin):
+    all_model_classes = (FavorForConditionalGeneration,)
+    test_can_init_all_missing_weights_before_2023 = True
+    _is_composite = True
+    preset = ""
+
+    def setUp(self):
+        self.model_tester = FavorModelTester(self, self.preset)
+
+    def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
+        inputs = super()._prepare_for_class(inputs_dict, model_class, return_labels=return_labels)
+        return {**inputs, "labels": inputs["input_ids"].clone()} if return_labels else inputs
+
+    def _audio_features_get_expected_num_hidden_states(self, *_):
+        return 3
+
+    def _audio_features_get_expected_num_attentions(self, *_):
+        return 2
+
+    _video_features_get_expected_num_hidden_states = _audio_features_get_expected_num_hidden_states
+    _video_features_get_expected_num_attentions = _audio_features_get_expected_num_attentions
+
+    @pytest.mark.skip("The language model keeps its head, whatever that is, so there is no base model without one.")
+    def test_model_base_model_prefix(self):
+        pass
+
+
+class FavorTest(_Common, unittest.TestCase):
+    """InstructBLIP's towers and a Llama."""
+
+    preset = "favor-vicuna-7b"
+
+
+class VideoSalmonnTest(_Common, unittest.TestCase):
+    """Two resolutions and a second audio tower."""
+
+    preset = "video-salmonn-13b"
+
+
+class ModernTest(_Common, unittest.TestCase):
+    """SigLIP and Qwen3."""
+
+    preset = "modern"

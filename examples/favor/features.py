@@ -1,0 +1,197 @@
+"""The towers' tokens of a data set, kept in files: frozen towers always give the same."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from avfusion import CheckpointError
+from examples.favor.processing_favor import Clip, FavorProcessor, first_question, media_sources
+from examples.favor.records import Messages
+
+INDEX = "index.json"
+
+
+def cache_settings(model: Any, processor: FavorProcessor) -> dict[str, Any]:
+    """What the towers' tokens depend on, besides the media."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    name, config = str(base.name_or_path), base.config
+    towers = {
+        kind: getattr(config, kind) for kind in ("vision_config", "qformer_config", "audio_config", "event_config")
+    }
+    text = json.dumps({kind: None if one is None else one.to_diff_dict() for kind, one in towers.items()}, default=str)
+    return {
+        "model": str(Path(name).resolve()) if Path(name).is_dir() else name,
+        "towers": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "dtype": str(base.audio_tower.conv1.weight.dtype).removeprefix("torch."),
+        "frame_rate": processor.frame_rate,
+        "instructed": processor.qformer_tokenizer is not None,
+    }
+
+
+def clip_keys(messages: Messages, *, instructed: bool) -> dict[str, str]:
+    """Names of the pictures' and the sound's tokens of a conversation; equal names, equal tokens."""
+    sources, keys = media_sources(messages), {}
+    for kind in ("video", "image"):
+        if kind in sources:
+            keys["visual"] = json.dumps([kind, str(sources[kind]), first_question(messages) if instructed else None])
+    for kind in ("video", "audio"):  # a sound file takes the place of the video's own sound
+        if kind in sources:
+            keys["sound"] = json.dumps(["sound of " + kind, str(sources[kind])])
+    return keys
+
+
+class FeatureCache:
+    """Reads what ``python -m examples.favor cache`` wrote.
+
+    Args:
+        directory: of the cache.
+        settings: of :func:`cache_settings`, of the model that shall be trained.
+
+    Raises:
+        CheckpointError: no cache, or one of other settings; the message names which.
+    """
+
+    def __init__(self, directory: str | Path, settings: Mapping[str, Any]) -> None:
+        self.directory = Path(directory)
+        index = read_index(self.directory)
+        if index is None:
+            raise CheckpointError(f"features: {self.directory} holds no {INDEX}; make it with the command cache")
+        check_settings(self.directory, index["settings"], settings)
+        self.instructed = bool(settings["instructed"])
+        self.entries: dict[str, int | None] = index["entries"]
+        self._open: dict[int, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}  # a worker opens the files itself
+
+    def clip(self, messages: Messages) -> Clip | None:
+        """The tokens of a conversation's media; ``None`` if it has none.
+
+        Raises:
+            CheckpointError: media that are not in the cache.
+        """
+        keys = clip_keys(messages, instructed=self.instructed)
+        missing = [key for key in keys.values() if key not in self.entries]
+        if missing:
+            raise CheckpointError(f"features: {self.directory} lacks {missing[0]}; run the command cache on this data")
+        features: dict[str, Tensor] = {}
+        for key in keys.values():
+            shard = self.entries[key]
+            if shard is not None:
+                features |= self._read(shard, key)
+        return Clip(None, None, None, features) if keys else None
+
+    def _read(self, shard: int, key: str) -> dict[str, Tensor]:
+        path = shard_path(self.directory, shard)
+        try:
+            if shard not in self._open:
+                self._open[shard] = safe_open(path, "pt")
+            file = self._open[shard]
+            names = json.loads(file.metadata()["entries"])[digest(key)]
+            return {name: file.get_tensor(f"{digest(key)}.{name}") for name in names}
+        except (SafetensorError, KeyError, TypeError, FileNotFoundError) as error:
+            raise CheckpointError(
+                f"features: {path} is damaged ({error!r}); delete the cache, make it again"
+            ) from error
+
+
+class FeatureWriter:
+    """Writes tokens to shards, which are whole or not there: a kill loses no more than one of them.
+
+    Args:
+        directory: of the cache; is made if it does not exist.
+        settings: of :func:`cache_settings`.
+        shard_size: bytes after which a shard is closed.
+
+    Raises:
+        CheckpointError: a cache of other settings is there already; the message names which.
+    """
+
+    def __init__(self, directory: str | Path, settings: Mapping[str, Any], *, shard_size: int) -> None:
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        index = read_index(self.directory) or {"settings": dict(settings), "entries": {}}
+        check_settings(self.directory, index["settings"], settings)
+        self.index = index
+        self.shard_size = shard_size
+        self._pending: dict[str, dict[str, Tensor]] = {}
+
+    @property
+    def entries(self) -> Mapping[str, int | None]:
+        """What is kept already."""
+        entries: dict[str, int | None] = self.index["entries"]
+        return entries
+
+    def add(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keeps tokens; of media without such a track there are none, which is kept too."""
+        self._pending[key] = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        if sum(tensor.nbytes for one in self._pending.values() for tensor in one.values()) >= self.shard_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Closes the shard."""
+        if not self._pending:
+            return
+        tensors = {
+            f"{digest(key)}.{name}": tensor for key, one in self._pending.items() for name, tensor in one.items()
+        }
+        number = 1 + max((shard for shard in self.entries.values() if shard is not None), default=-1)
+        if tensors:
+            names = json.dumps({digest(key): list(one) for key, one in self._pending.items()})
+            path = shard_path(self.directory, number)
+            save_file(tensors, path.with_suffix(".part"), metadata={"entries": names})
+            path.with_suffix(".part").replace(path)
+        self.index["entries"] |= {key: number if one else None for key, one in self._pending.items()}
+        part = self.directory / (INDEX + ".part")
+        part.write_text(json.dumps(self.index, indent=1) + "\n")
+        part.replace(self.directory / INDEX)
+        self._pending = {}
+
+
+def read_index(directory: Path) -> dict[str, Any] | None:
+    """The index of a cache, if there is one."""
+    try:
+        index = json.loads((directory / INDEX).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise CheckpointError(f"features: {directory / INDEX} is not JSON ({error})") from error
+    if not isinstance(index, dict) or not {"settings", "entries"} <= set(index):
+        raise CheckpointError(f"features: {directory / INDEX} is no index of features")
+    return index
+
+
+def check_settings(directory: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuses a cache that was made otherwise."""
+    for name in wanted:
+        if found.get(name) != wanted[name]:
+            raise CheckpointError(
+                f"features: {directory} must be of {name} {wanted[name]!r}, found {name} {found.get(name)!r}"
+            )
+
+
+def shard_path(directory: Path, number: int) -> Path:
+    """File of a shard."""
+    return directory / f"features-{number:05d}.safetensors"
+
+
+def digest(key: str) -> str:
+    """A short name for a key."""
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def unpadded(features: Mapping[str, Tensor], streams: Mapping[str, tuple[str, str, str]]) -> dict[str, Tensor]:
+    """Tokens and times of the only clip of a batch that :meth:`encode` gave, without padding and masks."""
+    single: dict[str, Tensor] = {}
+    for tokens, mask, times in streams.values():
+        if tokens in features:
+            real = features[mask][0].to(torch.bool)
+            single |= {name: features[name][0][real.to(features[name].device)] for name in (tokens, times)}
+    return single

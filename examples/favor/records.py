@@ -1,0 +1,192 @@
+"""Files of instruction data to conversations."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from avfusion import InvalidValueError
+
+_KINDS = ("video", "audio", "image")
+_MEDIA_NAMES = ("image_name", *_KINDS)
+_IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+_SOUNDS = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"}
+_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+
+Messages = list[dict[str, Any]]
+
+
+class Example(NamedTuple):
+    """A conversation, and where it stands, for messages about it."""
+
+    messages: Messages
+    place: str
+
+
+def read_examples(
+    files: Sequence[str | Path], *, media_root: str | Path | None = None, check_files: bool = True
+) -> list[Example]:
+    """Reads conversations that end with an answer.
+
+    A file holds one JSON record a line, or a JSON array of them. A record is either
+
+    * ``{"messages": [...]}``, as :meth:`FavorProcessor.apply_chat_template` takes them, or
+    * the published format: media under ``"image_name"``, ``"image"``, ``"video"`` or ``"audio"`` (a file, or pictures
+      and sound as a list of two), and either ``"conversation"`` (``{"from": "human", "value": ...}`` and ``"gpt"`` in
+      turn, or pairs of question and answer) or ``"question"`` and ``"answer"``. Of several answers each distinct one
+      makes a conversation of its own.
+
+    Args:
+        files: the files.
+        media_root: what relative names of media start from; each file's own folder without it.
+        check_files: refuse records whose media are not there.
+
+    Raises:
+        InvalidValueError: a bad record; the message names file and line, or file and index.
+    """
+    examples = []
+    for file in map(Path, files):
+        root = file.parent if media_root is None else Path(media_root)
+        for place, record in _records(file):
+            try:
+                found = [_checked(messages, root, check_files) for messages in _conversations(record)]
+            except InvalidValueError as error:
+                raise InvalidValueError(f"{place}: {error}") from None
+            examples += [Example(messages, place) for messages in found]
+    if not examples:
+        raise InvalidValueError(f"data: must hold at least one record, found none in {', '.join(map(str, files))}")
+    return examples
+
+
+def _records(file: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidValueError(f"{file}: must be UTF-8 ({error.reason} at byte {error.start})") from None
+    if text.lstrip().startswith("["):
+        try:
+            records = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InvalidValueError(f"{file}:{error.lineno}: not JSON ({error.msg})") from None
+        yield from ((f"{file}[{index}]", record) for index, record in enumerate(records))
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield f"{file}:{number}", json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InvalidValueError(f"{file}:{number}: not JSON ({error.msg})") from None
+
+
+def _conversations(record: Any) -> list[Messages]:
+    """The messages of a record in any of the formats."""
+    if not isinstance(record, Mapping):
+        raise InvalidValueError(f"a record must be an object, found {type(record).__name__}")
+    if "messages" in record:
+        return [_list(record["messages"], "messages")]
+    dialogues = _dialogues(record)
+    parts = _media_parts(record)
+    for turns in dialogues:
+        asked = next((turn for turn in turns if turn["role"] == "user"), None)
+        if asked is not None and parts:
+            asked["content"] = [*(dict(part) for part in parts), {"type": "text", "text": asked["content"]}]
+    return dialogues
+
+
+def _dialogues(record: Mapping[str, Any]) -> list[Messages]:
+    if "question" in record and "answer" in record:
+        answers = record["answer"] if isinstance(record["answer"], list) else [record["answer"]]
+        return [
+            [{"role": "user", "content": record["question"]}, {"role": "assistant", "content": answer}]
+            for answer in dict.fromkeys(map(_string, answers))
+        ]
+    name = next((name for name in ("conversation", "conversations") if name in record), None)
+    if name is None:
+        raise InvalidValueError(
+            f'a record must have "messages", "conversation", or "question" and "answer", found {sorted(record)}'
+        )
+    turns: Messages = []
+    for turn in _list(record[name], name):
+        if isinstance(turn, Mapping) and {"from", "value"} <= set(turn):
+            if turn["from"] not in _ROLES:
+                raise InvalidValueError(f"from: must be one of {sorted(_ROLES)}, found {turn['from']!r}")
+            turns.append({"role": _ROLES[turn["from"]], "content": turn["value"]})
+        elif isinstance(turn, list) and len(turn) == 2:
+            roles = ("user", "assistant")
+            turns += [{"role": role, "content": text} for role, text in zip(roles, turn, strict=True)]
+        else:
+            raise InvalidValueError(
+                f'{name}: a turn must have "from" and "value", or be a pair of question and answer, found {turn!r:.80}'
+            )
+    return [turns]
+
+
+def _media_parts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The files of a published record as parts of a message."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name in _MEDIA_NAMES:
+        value = record.get(name)
+        files = value if isinstance(value, list) else [value] if value is not None else []
+        for file in map(_string, files):
+            ending = Path(file).suffix.lower()
+            kind = "audio" if ending in _SOUNDS else "image" if ending in _IMAGES else "video"
+            if name == "audio":
+                kind = "audio"
+            if kind in parts:
+                raise InvalidValueError(f"{name}: must have one picture track and one sound track, found {files}")
+            parts[kind] = {"type": kind, "path": file}
+    return list(parts.values())
+
+
+def _checked(messages: Messages, root: Path, check_files: bool) -> Messages:
+    """The messages with the names of their media in full."""
+    checked, media = [], []
+    for number, message in enumerate(messages):
+        if not isinstance(message, Mapping) or message.get("role") not in ("system", "user", "assistant"):
+            raise InvalidValueError(
+                f'messages: each must have the role "system", "user" or "assistant", found {message!r:.80}'
+            )
+        content = message.get("content")
+        if not isinstance(content, str):
+            content = [_part(part, root, check_files) for part in _list(content, "content")]
+            kinds = [part["type"] for part in content if part["type"] != "text"]
+            media += [(number, kind) for kind in kinds]
+            if kinds and message["role"] != "user":
+                raise InvalidValueError(f"content: media must stand in a user's message, found {message['role']!r}")
+        checked.append({"role": message["role"], "content": content})
+    if {kind for _, kind in media} >= {"video", "image"} or len({kind for _, kind in media}) < len(media):
+        raise InvalidValueError(
+            f"messages: must have one picture track and one sound track, found {[kind for _, kind in media]}"
+        )
+    if len({number for number, _ in media}) > 1:
+        raise InvalidValueError("messages: pictures and sound must stand in one message, found them in several")
+    roles = [message["role"] for message in checked if message["role"] != "system"]
+    if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
+        raise InvalidValueError(f"messages: must be questions and answers in turn, found the roles {roles}")
+    return checked
+
+
+def _part(part: Any, root: Path, check_files: bool) -> dict[str, Any]:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "text":
+        return {"type": "text", "text": _string(part.get("text"))}
+    if kind not in _KINDS:
+        raise InvalidValueError(f'content: a part must be "text", "video", "audio" or "image", found {part!r:.80}')
+    name = _string(next((part[key] for key in (kind, "path", "url") if part.get(key) is not None), None))
+    path = (root / name).absolute()
+    if check_files and not path.is_file():
+        raise InvalidValueError(f"{kind}: no such file, {path}")
+    return {"type": kind, "path": str(path)}
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidValueError(f"a file's name and a text must be strings, found {value!r:.80}")
+    return value
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise InvalidValueError(f"{name}: must be a list that is not empty, found {value!r:.80}")
+    return value

@@ -12,7 +12,7 @@ from avfusion import Video, Waveform
 from examples.favor import FavorForConditionalGeneration
 from examples.favor.loading import load
 from examples.favor.modeling_favor import FEATURES, MEDIA_INPUTS
-from examples.favor.presets import PRESETS, full_config, lora_config, tiny
+from examples.favor.presets import PRESETS, full_config, lora_config, tiny, tiny_config
 from examples.favor.processing_favor import FavorProcessor, conversation
 
 
@@ -154,6 +154,39 @@ def test_saved_and_loaded_it_is_the_same(tiny_twin: Any, tmp_path: Path) -> None
     inputs = theirs.apply_chat_template(mixed())
     for ours, row in zip(logits_of(again, inputs), logits_of(model, inputs), strict=True):
         assert torch.equal(ours, row)
+
+
+@pytest.mark.filterwarnings("ignore")  # bitsandbytes warns of what it casts
+@pytest.mark.parametrize(("kind", "layer"), [("4bit", "Linear4bit"), ("8bit", "Linear8bitLt")])
+def test_only_the_language_model_is_quantised(kind: str, layer: str, tmp_path: Path) -> None:
+    _, processor = load("tiny")
+    config = tiny_config("favor-vicuna-7b")
+    config.text_config.hidden_size, config.text_config.head_dim = 64, 32  # a block of four bits is 64 wide
+    model = FavorForConditionalGeneration(config).eval()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    quantised, _ = load(tmp_path, device="cpu", quantize=kind)
+
+    def layers(of: Any) -> set[str]:
+        return {type(module).__name__ for name, module in of.named_modules() if name.endswith("_proj")}
+
+    assert layers(quantised.language_model) == {layer}
+    assert layers(quantised.connector) == layers(quantised.audio_tower) == {"Linear"}
+    inputs = processor.apply_chat_template(mixed())
+    for row, exact in zip(logits_of(quantised, inputs), logits_of(model, inputs), strict=True):
+        torch.testing.assert_close(row.float(), exact, atol=0.2, rtol=0.1)
+    assert quantised.generate(**inputs, max_new_tokens=3).shape[1] == inputs["input_ids"].shape[1] + 3
+
+
+def test_device_map_spreads_it(tmp_path: Path) -> None:
+    model, processor = load("tiny")
+    model.save_pretrained(tmp_path)
+    spread = FavorForConditionalGeneration.from_pretrained(tmp_path, device_map="auto", dtype=torch.bfloat16)
+    assert spread.dtype == torch.bfloat16
+    inputs = processor.apply_chat_template(mixed()).to(spread.device, dtype=torch.bfloat16)
+    whole = FavorForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    for row, exact in zip(logits_of(spread, inputs), logits_of(whole, inputs), strict=True):
+        assert torch.equal(row, exact)
 
 
 def test_lora_and_connector_save_alone_and_merge(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import logging as standard_logging
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    standard_logging.getLogger("bitsandbytes").setLevel(standard_logging.ERROR)  # it tells what it lacks when imported
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         prog="python -m examples.favor", description="FAVOR: an LLM that watches and listens."

@@ -117,6 +117,8 @@ def load(
             model = FavorForConditionalGeneration.from_pretrained(path, **given)
             processor = FavorProcessor.from_pretrained(path)
         else:
+            if quantize is not None:
+                raise InvalidValueError(f"quantize: must not be given for tiny models, found {quantize!r}")
             model, processor = tiny(str(name).partition(":")[2] or "favor-vicuna-7b")
             model = model.to(dtype)
             if attn_implementation is not None:

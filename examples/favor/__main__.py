@@ -4,6 +4,7 @@ import argparse
 import importlib
 import logging as standard_logging
 import sys
+import warnings
 from collections.abc import Sequence
 
 from transformers.utils import logging
@@ -22,6 +23,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     standard_logging.getLogger("bitsandbytes").setLevel(standard_logging.ERROR)  # it tells what it lacks when imported
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # peft's business
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         prog="python -m examples.favor", description="FAVOR: an LLM that watches and listens."

@@ -39,6 +39,12 @@ def test_import_loads_no_extra() -> None:
     assert {name.partition(".")[0] for name in loaded} & HEAVY == set()
 
 
+def test_import_loads_no_compiler() -> None:
+    slow = {"sympy", "torch._dynamo", "torch.distributed.tensor", "torch.nn.attention.flex_attention"}
+    code = "import sys, torch; before = set(sys.modules); import avfusion; print(*set(sys.modules) - before)"
+    assert set(run(code).split()) & slow == set()
+
+
 def test_core_needs_torch_and_einops_alone() -> None:
     absent = sorted(HEAVY | {"huggingface_hub", "jaxtyping", "safetensors"})
     code = BLOCK.format(names=absent) + "import avfusion; print(len([getattr(avfusion, n) for n in avfusion.__all__]))"

@@ -16,7 +16,7 @@ CORE = (
     "tests/core/test_projector.py",
 )
 # Bad input would be refused by the checker before it is refused by name, and a compiler cannot read the checker.
-LEFT_OUT = "errors_name are_named is_named refuses compiles"
+LEFT_OUT = "errors_name are_named is_named refuses compile"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,12 +1,13 @@
 """Pure tensor functions: alignment, windows, masks, attention, diversity."""
 
 from avfusion.functional.alignment import FrameGrid, Placement, frame_grid, gather_frames, place_tokens, scatter_tokens
-from avfusion.functional.attention import attention, attention_weights
+from avfusion.functional.attention import AttentionImplementation, attention, attention_weights
 from avfusion.functional.diversity import query_similarity
 from avfusion.functional.masks import FrameCausalMask
 from avfusion.functional.windows import cut_windows, num_windows
 
 __all__ = [
+    "AttentionImplementation",
     "FrameCausalMask",
     "FrameGrid",
     "Placement",

@@ -46,6 +46,7 @@ def frame_grid(
     first: Float[Tensor, " batch"],
     last: Float[Tensor, " batch"],
     frame_rate: float,
+    num_frames: int | None = None,
 ) -> FrameGrid:
     """Lays out each clip's frames so that every time from ``first`` to ``last`` falls into one.
 
@@ -59,12 +60,14 @@ def frame_grid(
         first: ``(batch,)`` seconds of the earliest token, ``inf`` where a clip has none.
         last: ``(batch,)`` seconds of the latest token, ``-inf`` where a clip has none.
         frame_rate: frames a second of what is added.
+        num_frames: frames of the grid; as many as its longest clip needs without it, which asks the device.
 
     Returns:
-        The grid, as long as its longest clip.
+        The grid.
 
     Raises:
-        InvalidValueError: spans that are not increasing, overlap, or are not finite inside the clip.
+        InvalidValueError: spans that are not increasing, overlap, or are not finite inside the clip; a ``num_frames``
+            that is too small. (In compiled code a ``RuntimeError`` says the latter, and spans are not looked at.)
 
     Example:
         >>> import torch
@@ -93,7 +96,8 @@ def frame_grid(
     before = _frames_before(first, begin, frame_rate)
     after = _frames_after(last, end, frame_rate)
     total = before + count + after
-    place = torch.arange(int(total.max()) if batch else 0, device=mask.device) - before[:, None]
+    width_of_grid = _grid_width(total, num_frames)
+    place = torch.arange(width_of_grid, device=mask.device) - before[:, None]
     past = place - count[:, None]
     inside = (place >= 0) & (past < 0)
     own = spans.gather(1, place.clamp(0, width)[..., None].expand(-1, -1, 2))
@@ -110,6 +114,18 @@ def frame_grid(
         spans=torch.where(real[..., None], torch.where(inside[..., None], own, added), 0.0),
         mask=real,
     )
+
+
+def _grid_width(total: Tensor, wanted: int | None) -> int:
+    if wanted is None:
+        return int(total.max()) if total.shape[0] else 0
+    if torch.compiler.is_compiling():
+        torch._assert_async((total <= wanted).all(), "num_frames: must be at least what the longest clip needs")
+    elif total.shape[0] and int(total.max()) > wanted:
+        raise InvalidValueError(
+            f"num_frames: must be at least {int(total.max())}, which the longest clip needs, found {wanted}"
+        )
+    return wanted
 
 
 def _start_of_held(end: Tensor, frame_rate: float) -> Tensor:
@@ -131,6 +147,8 @@ def _frames_after(last: Tensor, end: Tensor, frame_rate: float) -> Tensor:
 
 
 def _check_spans(spans: Tensor, count: Tensor) -> None:
+    if torch.compiler.is_compiling():
+        return
     places = torch.arange(spans.shape[1], device=spans.device)
     real = places < count[:, None]
     bad = real & ~((spans[..., 1] > spans[..., 0]) & spans.isfinite().all(-1))
@@ -198,13 +216,19 @@ def check_placement(name: str, stream_mask: Tensor, timestamps: Tensor, placemen
         timestamps: ``(batch, time)`` seconds.
         placement: from :func:`place_tokens`.
         slots: slots of a frame.
+
+    In compiled code the error is a ``RuntimeError`` that does not name the tokens.
     """
     real_times = torch.where(stream_mask, timestamps, -torch.inf)
     earlier = real_times.cummax(1).values
     backwards = stream_mask & ((timestamps < earlier) | ~timestamps.isfinite())
     homeless = stream_mask & (placement.frame < 0)
     crowded = stream_mask & (placement.slot >= slots)
-    if not bool((backwards | homeless | crowded).any()):
+    wrong = backwards | homeless | crowded
+    if torch.compiler.is_compiling():
+        torch._assert_async(~wrong.any(), f"{name}: real tokens must be in time order and fit a frame and a slot")
+        return
+    if not bool(wrong.any()):
         return
     for found, rule in (
         (backwards, "timestamps of real tokens must be finite and must not decrease"),

@@ -1,42 +1,30 @@
 """Scaled dot-product attention: one function, several backends."""
 
-import math
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidValueError
-from avfusion.functional.masks import FrameCausalMask
+from avfusion.functional.backends import BACKENDS, eager
+from avfusion.functional.backends.choice import choose_implementation
+from avfusion.functional.masks import FrameCausalMask, seeing_queries
 
-AttentionImplementation = Literal["eager", "sdpa"]
+AttentionImplementation = Literal["auto", "eager", "sdpa", "prefix_sdpa", "flex_attention", "varlen_attn"]
 
 
 def check_implementation(name: str) -> None:
     """Raises :class:`~avfusion.InvalidValueError` unless ``name`` is a known backend."""
-    if name not in get_args(AttentionImplementation):
-        known = ", ".join(map(repr, get_args(AttentionImplementation)))
-        raise InvalidValueError(f"attn_implementation: must be one of {known}, found {name!r}")
-
-
-def _allowed(
-    query: Tensor, causal: FrameCausalMask | None, key_mask: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
-    """The mask to give a backend, and the queries that see anything.
-
-    Those that do not are let see everything, so that no backend divides by zero, and are mended afterwards.
-    """
-    structure = None if causal is None else causal.dense(query.device)
-    if key_mask is None:
-        return structure, None
-    allowed = key_mask[:, None, None, :]
-    if structure is not None:
-        allowed = allowed & structure
-    sees = allowed.any(-1, keepdim=True)
-    return allowed | ~sees, sees
+    known = get_args(AttentionImplementation)
+    if name in known:
+        return
+    if name.startswith("flash_attention"):
+        raise InvalidValueError(
+            f"attn_implementation: {name!r} cannot express a mask that is causal by frame, and would make it causal by "
+            f"token; use one of {', '.join(map(repr, known))}"
+        )
+    raise InvalidValueError(f"attn_implementation: must be one of {', '.join(map(repr, known))}, found {name!r}")
 
 
 def attention_weights(
@@ -60,8 +48,8 @@ def attention_weights(
         >>> attention_weights(q, k, causal=FrameCausalMask(2, 1)).squeeze().tolist()
         [[1.0, 0.0], [0.5, 0.5]]
     """
-    allowed, sees = _allowed(query, causal, key_mask)
-    weights = _softmax(query, key, allowed)
+    weights = eager.weights(query, key, causal, key_mask)
+    sees = seeing_queries(causal, key_mask)
     return weights if sees is None else weights.masked_fill(~sees, 0)
 
 
@@ -74,7 +62,7 @@ def attention(
     key_mask: Bool[Tensor, "window k"] | None = None,
     dropout_p: float = 0.0,
     average_unseen: bool = False,
-    implementation: AttentionImplementation = "sdpa",
+    implementation: AttentionImplementation = "auto",
 ) -> Float[Tensor, "window head q value_dim"]:
     """Scaled dot-product attention under a frame-block-causal structure and a mask of real keys.
 
@@ -87,13 +75,20 @@ def attention(
         dropout_p: probability of dropping an attention weight.
         average_unseen: give a query that may see no key the average of all values instead of zero, as the released
             weights want it.
-        implementation: ``"eager"``, written out, or ``"sdpa"``, PyTorch's fused kernels. Equal within rounding.
+        implementation: equal within rounding:
+
+            * ``"auto"``: the fastest of these for the device, dtype, shape and gradients;
+            * ``"eager"``: written out;
+            * ``"sdpa"``: PyTorch's fused kernels under a dense boolean mask;
+            * ``"prefix_sdpa"``: the same kernels frame by frame, without a mask and without the scores it would remove;
+            * ``"flex_attention"``: FlexAttention under a block mask; no dropout, and no gradients on the CPU;
+            * ``"varlen_attn"``: masked keys taken out; no causal structure, no dropout, half precision on CUDA only.
 
     Returns:
         ``(window, head, q, value_dim)``; exactly zero for a query that may see no key, unless ``average_unseen``.
 
     Raises:
-        InvalidValueError: an unknown implementation.
+        InvalidValueError: an unknown implementation, or one that cannot do what is asked.
 
     Example:
         >>> import torch
@@ -104,30 +99,9 @@ def attention(
         (torch.Size([2, 4, 6, 8]), 0.0)
     """
     check_implementation(implementation)
-    allowed, sees = _allowed(query, causal, key_mask)
-    out = _BACKENDS[implementation](query, key, value, allowed, dropout_p)
+    chosen = choose_implementation(query, key, value, causal, dropout_p) if implementation == "auto" else implementation
+    out = BACKENDS[chosen](query, key, value, causal, key_mask, dropout_p)
+    sees = seeing_queries(causal, key_mask)
     if sees is None:
         return out
     return torch.where(sees, out, value.mean(-2, keepdim=True)) if average_unseen else out.masked_fill(~sees, 0)
-
-
-_Backend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
-
-
-def _eager(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, dropout_p: float) -> Tensor:
-    return functional.dropout(_softmax(query, key, allowed), dropout_p) @ value
-
-
-def _sdpa(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, dropout_p: float) -> Tensor:
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout_p)
-
-
-def _softmax(query: Tensor, key: Tensor, allowed: Tensor | None) -> Tensor:
-    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-    if allowed is not None:
-        scores = scores.masked_fill(~allowed, -torch.inf)
-    # Softmax in float32 at least, as the fused kernels do.
-    return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(query.dtype)
-
-
-_BACKENDS: dict[str, _Backend] = {"eager": _eager, "sdpa": _sdpa}

@@ -58,9 +58,54 @@ class FrameCausalMask(NamedTuple):
             ahead = frame[:, None] - frame
             return ahead >= 0 if self.direction == "causal" else ahead <= 0
 
+    def sees_any(self, key_mask: Bool[Tensor, "window token"]) -> Bool[Tensor, "window token"]:
+        """``(window, token)`` bool: the tokens that may attend to something real.
+
+        Args:
+            key_mask: ``(window, token)`` bool: tokens that are real.
+
+        Example:
+            >>> import torch
+            >>> structure = FrameCausalMask(num_frames=3, tokens_per_frame=1)
+            >>> structure.sees_any(torch.tensor([[False, True, False]])).tolist()
+            [[False, True, True]]
+        """
+        real = key_mask.unflatten(1, (self.num_frames, self.tokens_per_frame)).any(-1).int()
+        seen = real.cummax(1).values if self.direction == "causal" else real.flip(1).cummax(1).values.flip(1)
+        return seen.bool().repeat_interleave(self.tokens_per_frame, 1)
+
 
 _CACHE: dict[tuple[FrameCausalMask, torch.device], Tensor] = {}
 _CACHE_SIZE = 64
+
+
+def seeing_queries(
+    causal: FrameCausalMask | None, key_mask: Bool[Tensor, "window k"] | None
+) -> Bool[Tensor, "window 1 q 1"] | None:
+    """``(window, 1, q, 1)`` bool (``q`` may be 1, for all): queries that may see a real key; ``None``: all of them."""
+    if key_mask is None:
+        return None
+    sees = key_mask.any(-1, keepdim=True) if causal is None else causal.sees_any(key_mask)
+    return sees[:, None, :, None]
+
+
+def let_see_something(allowed: Bool[Tensor, "*query key"]) -> Bool[Tensor, "*query key"]:
+    """A mask under which no backend divides by zero: who may see nothing may see everything.
+
+    What comes of it is mended afterwards.
+    """
+    return allowed | ~allowed.any(-1, keepdim=True)
+
+
+def allowed_pairs(
+    causal: FrameCausalMask | None, key_mask: Bool[Tensor, "window k"] | None, device: torch.device
+) -> Tensor | None:
+    """The dense boolean mask, in a shape that broadcasts to ``(window, head, q, k)``; ``None``: everything."""
+    structure = None if causal is None else causal.dense(device)
+    if key_mask is None:
+        return structure
+    allowed = key_mask[:, None, None, :]
+    return let_see_something(allowed if structure is None else allowed & structure)
 
 
 def check_direction(direction: str) -> None:

@@ -1,6 +1,6 @@
 """Sliding windows over frames."""
 
-from typing import overload
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -72,6 +72,48 @@ def num_frames_of(mask: Bool[Tensor, "batch frame token"]) -> Int[Tensor, " batc
     return torch.where(mask.any(-1), places, 0).amax(1) if mask.shape[1] else mask.new_zeros(mask.shape[0]).long()
 
 
+class WindowLayout(NamedTuple):
+    """Which frames the windows of a batch hold, before anything is cut.
+
+    Attributes:
+        frames: ``(windows, frame)`` int64: places of each window's frames in a clip; past the end of the batch too.
+        mask: ``(batch, windows, frame)`` bool: frames that hold something real, of windows that a clip alone would
+            have.
+        spans: ``(batch, windows, 2)`` seconds from the first to the last real frame; zero where there is none.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import Frames
+        >>> layout = lay_windows(Frames.from_rate(torch.randn(1, 5, 4, 8), frame_rate=2.0), window_frames=3)
+        >>> layout.frames.tolist(), layout.mask[0].tolist()
+        ([[0, 1, 2], [3, 4, 5]], [[True, True, True], [True, True, False]])
+    """
+
+    frames: Int[Tensor, "windows frame"]
+    mask: Bool[Tensor, "batch windows frame"]
+    spans: Float[Tensor, "batch windows 2"]
+
+
+def lay_windows(frames: Frames, window_frames: int, stride_frames: int | None = None) -> WindowLayout:
+    """Lays windows over each clip's frames.
+
+    Args: as for :func:`cut_windows`.
+    """
+    stride = window_frames if stride_frames is None else stride_frames
+    total, device = frames.tokens.shape[1], frames.tokens.device
+    wanted = num_windows(num_frames_of(frames.mask), window_frames, stride)
+    place = torch.arange(num_windows(total, window_frames, stride), device=device)
+    index = place[:, None] * stride + torch.arange(window_frames, device=device)
+
+    inside = index < total
+    held = index.clamp(max=max(total - 1, 0))
+    mask = frames.frame_mask[:, held] & inside & (place < wanted[:, None])[..., None]
+    begin = torch.where(mask, frames.spans[:, held, 0], torch.inf).amin(-1)
+    end = torch.where(mask, frames.spans[:, held, 1], -torch.inf).amax(-1)
+    spans = torch.where(mask.any(-1)[..., None], torch.stack([begin, end], -1), 0.0)
+    return WindowLayout(index, mask, spans)
+
+
 def cut_windows(frames: Frames, window_frames: int, stride_frames: int | None = None) -> Windows:
     """Cuts each clip's frames into windows; the last one's missing frames are masked.
 
@@ -90,31 +132,17 @@ def cut_windows(frames: Frames, window_frames: int, stride_frames: int | None = 
         >>> windows.tokens.shape, windows.window_mask.tolist()
         (torch.Size([6, 3, 4, 8]), [[True, True, True], [True, False, False]])
     """
-    stride = window_frames if stride_frames is None else stride_frames
+    layout = lay_windows(frames, window_frames, stride_frames)
     batch, total, slots, dim = frames.tokens.shape
-    wanted = num_windows(num_frames_of(frames.mask), window_frames, stride)
-    count = num_windows(total, window_frames, stride)
-    starts = torch.arange(count, device=frames.tokens.device) * stride
-    index = starts[:, None] + torch.arange(window_frames, device=frames.tokens.device)
-
-    missing = max((count - 1) * stride + window_frames - total, 0) if count else 0
-    pad = torch.nn.functional.pad
-    tokens = pad(frames.tokens, (0, 0, 0, 0, 0, missing))
-    mask = pad(frames.mask, (0, 0, 0, missing))
-    spans = pad(frames.spans, (0, 0, 0, missing))
-
-    place = torch.arange(count, device=frames.tokens.device)
-    mask = mask[:, index] & (place < wanted[:, None])[..., None, None]
-    tokens = torch.where(mask[..., None], tokens[:, index], 0)
-    real = mask.any(-1)
-    begin = torch.where(real, spans[:, index, 0], torch.inf).amin(-1)
-    end = torch.where(real, spans[:, index, 1], -torch.inf).amax(-1)
-    window_mask = real.any(-1)
+    count = layout.frames.shape[0]
+    missing = max((count - 1) * (stride_frames or window_frames) + window_frames - total, 0) if count else 0
+    mask = torch.nn.functional.pad(frames.mask, (0, 0, 0, missing))[:, layout.frames] & layout.mask[..., None]
+    tokens = torch.nn.functional.pad(frames.tokens, (0, 0, 0, 0, 0, missing))[:, layout.frames]
     return Windows(
-        tokens=tokens.reshape(batch * count, window_frames, slots, dim),
+        tokens=torch.where(mask[..., None], tokens, 0).reshape(batch * count, window_frames, slots, dim),
         mask=mask.reshape(batch * count, window_frames, slots),
-        spans=torch.where(window_mask[..., None], torch.stack([begin, end], -1), 0.0),
-        window_mask=window_mask,
+        spans=layout.spans,
+        window_mask=layout.mask.any(-1),
     )
 
 

@@ -104,6 +104,7 @@ class AudioVisualConnector(Component):
         *,
         instruction: Float[Tensor, "batch length instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "batch length"] | None = None,
+        num_frames: int | None = None,
         **streams: TokenStream | Tensor | None,
     ) -> LLMEmbeddings:
         """Connects a batch of clips.
@@ -113,6 +114,7 @@ class AudioVisualConnector(Component):
             instruction: ``(batch, length, instruction_dim)``: what the clips are asked, for window encoders that take
                 it.
             instruction_mask: ``(batch, length)`` bool.
+            num_frames: as for :class:`~avfusion.FrameSynchroniser`.
             **streams: each named stream, or a plain ``(batch, time, dim)`` at its rate, or ``None``.
 
         Returns:
@@ -122,10 +124,16 @@ class AudioVisualConnector(Component):
             AlignmentError: real tokens that fit no frame or no slot.
             InvalidValueError: unknown streams, widths or batches that do not fit, no stream at all.
         """
-        frames = self.synchronise(visual, **streams)
+        frames = self.synchronise(visual, num_frames=num_frames, **streams)
         return self.projector(frames, instruction=instruction, instruction_mask=instruction_mask)
 
-    def synchronise(self, visual: Frames | Tensor | None = None, **streams: TokenStream | Tensor | None) -> Frames:
+    def synchronise(
+        self,
+        visual: Frames | Tensor | None = None,
+        *,
+        num_frames: int | None = None,
+        **streams: TokenStream | Tensor | None,
+    ) -> Frames:
         """The projected streams on the video's frames; arguments as for :meth:`forward`."""
         sync = self.synchroniser
         given: dict[str, Frames | TokenStream] = {}
@@ -141,7 +149,7 @@ class AudioVisualConnector(Component):
         for name, projection in self.input_projections.items():
             if name in given:
                 given[name] = self._project(name, given[name], projection)
-        return sync(**{**dict.fromkeys(streams), **given})
+        return sync(num_frames=num_frames, **{**dict.fromkeys(streams), **given})
 
     def _nothing(self, name: str, like: Tensor) -> Frames | TokenStream:
         batch, dim = like.shape[0], self.input_dims[name]

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from avfusion._shapes import Bool, Float
+from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.functional.attention import AttentionImplementation, check_implementation
-from avfusion.functional.masks import CausalDirection, FrameCausalMask, Padding, check_direction, check_padding
+from avfusion.functional.masks import CausalDirection, Padding, check_direction, check_padding
 from avfusion.modules.attention import MultiHeadAttention
-from avfusion.modules.causal_qformer_layer import CausalQFormerLayer, LayerInput
+from avfusion.modules.causal_qformer_layer import CausalQFormerLayer
 from avfusion.modules.component import Component
 from avfusion.modules.instruction_embedding import InstructionEmbedding
+from avfusion.modules.window_tokens import WindowTokens, embed_tokens
 
 
 class CausalQFormer(Component):
@@ -84,7 +85,7 @@ class CausalQFormer(Component):
         max_instruction_tokens: int = 128,
         dropout: float = 0.1,
         layer_norm_eps: float = 1e-12,
-        attn_implementation: AttentionImplementation = "sdpa",
+        attn_implementation: AttentionImplementation = "auto",
     ) -> None:
         super().__init__()
         for name, value in (
@@ -106,6 +107,7 @@ class CausalQFormer(Component):
         self.causal_direction: CausalDirection | None = causal_direction
         self.padding: Padding = padding
         self.instruction_dim = instruction_dim
+        self.attn_implementation: AttentionImplementation = attn_implementation
         self.gradient_checkpointing = False
 
         self.input_norm = nn.LayerNorm(input_dim)
@@ -148,18 +150,20 @@ class CausalQFormer(Component):
     def set_attn_implementation(self, attn_implementation: AttentionImplementation) -> None:
         """Changes the attention backend of every layer."""
         check_implementation(attn_implementation)
+        self.attn_implementation = attn_implementation
         for module in self.modules():
             if isinstance(module, MultiHeadAttention):
                 module.attn_implementation = attn_implementation
 
     def forward(
         self,
-        tokens: Float[Tensor, "window frame token input_dim"],
+        tokens: Float[Tensor, "window frame token input_dim"] | Float[Tensor, "row token input_dim"],
         mask: Bool[Tensor, "window frame token"] | None = None,
         *,
         queries: Float[Tensor, "query hidden"] | None = None,
         instruction: Float[Tensor, "window length instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "window length"] | None = None,
+        frame_index: Int[Tensor, "window frame"] | None = None,
     ) -> Float[Tensor, "window query hidden"]:
         """Summarises windows, each on its own.
 
@@ -169,6 +173,8 @@ class CausalQFormer(Component):
             queries: ``(query, hidden)``: other queries than the module's own (another resolution's).
             instruction: ``(window, length, instruction_dim)``: embeddings of what to look for.
             instruction_mask: ``(window, length)`` bool.
+            frame_index: ``(window, frame)`` int64, for windows that overlap: ``tokens`` are then ``(row, token,
+                input_dim)``, each frame once, finite where masked, and these the rows of each window's frames.
 
         Returns:
             ``(window, query, hidden)``; exactly zero for a window in which nothing is real.
@@ -177,17 +183,26 @@ class CausalQFormer(Component):
             InvalidValueError: shapes that do not fit the module, or an instruction it was not built for.
             InvalidTypeError: a mask that is not boolean.
         """
-        states, inputs, causal, num_queries = self._prepare(tokens, mask, queries, instruction, instruction_mask)
+        queries = self.query_tokens if queries is None else queries
+        states, state_mask, window = self._prepare(tokens, mask, queries, instruction, instruction_mask, frame_index)
         for layer in self.layers:
-            arguments = (states, inputs, causal, num_queries)
+            arguments = (states, state_mask, window, len(queries))
             if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
                 states = checkpoint(layer, *arguments, use_reentrant=False)
             else:
                 states = layer(*arguments)
-        states = states[:, :num_queries]
-        if inputs.token_mask is None or self.padding == "released":
+        states = states[:, : len(queries)]
+        if window.mask is None or self.padding == "released":
             return states
-        return states.masked_fill(~inputs.token_mask.any(-1)[:, None, None], 0)
+        return states.masked_fill(~window.mask.any(-1)[:, None, None], 0)
+
+    shares_frames = True
+    """Whether windows may be given as rows of frames that they share."""
+
+    @property
+    def takes_short_windows(self) -> bool:
+        """Whether a window with fewer frames gives what it gives with masked ones behind them."""
+        return self.padding == "masked"
 
     @torch.no_grad()
     def attention_maps(
@@ -215,43 +230,47 @@ class CausalQFormer(Component):
             >>> qformer.eval().attention_maps(torch.randn(1, 5, 4, 8)).shape
             torch.Size([2, 1, 2, 3, 5, 4])
         """
-        places = tokens.shape[1:3]
-        states, inputs, causal, num_queries = self._prepare(tokens, mask, queries, instruction, instruction_mask)
+        queries = self.query_tokens if queries is None else queries
+        states, state_mask, window = self._prepare(tokens, mask, queries, instruction, instruction_mask, whole=True)
         maps = []
         for layer in cast("Iterable[CausalQFormerLayer]", self.layers):
-            attending = layer.self_attention(states, states, key_mask=inputs.state_mask)[:, :num_queries]
-            encoded = layer.encode_tokens(inputs, causal)
-            maps.append(layer.cross_attention.attention.weights(attending, encoded, key_mask=inputs.token_mask))
-            states = layer(states, inputs, causal, num_queries)
-        return torch.stack(maps).unflatten(-1, places)
+            attending = layer.self_attention(states, states, key_mask=state_mask)[:, : len(queries)]
+            encoded = layer.encode_tokens(window)
+            maps.append(layer.cross_attention.attention.weights(attending, encoded, key_mask=window.mask))
+            states = layer(states, state_mask, window, len(queries))
+        return torch.stack(maps).unflatten(-1, tokens.shape[1:3])
 
     def _prepare(
         self,
         tokens: Tensor,
         mask: Tensor | None,
-        queries: Tensor | None,
+        queries: Tensor,
         instruction: Tensor | None,
         instruction_mask: Tensor | None,
-    ) -> tuple[Tensor, LayerInput, FrameCausalMask | None, int]:
-        """What a layer gets: states, tokens and masks, the causal structure, and how many states are queries."""
-        self._check(tokens, mask)
-        causal = None
-        if self.causal_direction is not None:
-            causal = FrameCausalMask(tokens.shape[1], self.tokens_per_frame, self.causal_direction)
-        if mask is not None:
-            tokens = torch.where(mask[..., None], tokens, 0)
-            mask = mask.flatten(1)
-        tokens = tokens.flatten(1, 2)
-        tokens = self.dropout(self.input_norm(tokens) + self.position_embedding[: tokens.shape[1]])
-
-        queries = self.query_tokens if queries is None else queries
-        if queries.ndim != 2 or queries.shape[1] != self.output_dim:
-            raise InvalidValueError(
-                f"queries: must be (query, hidden) with hidden = {self.output_dim}, found shape {tuple(queries.shape)}"
-            )
-        states = self.query_norm(queries).expand(tokens.shape[0], -1, -1)
-        states, state_mask = self._with_instruction(states, instruction, instruction_mask)
-        return self.dropout(states), LayerInput(tokens, mask, state_mask), causal, queries.shape[0]
+        frame_index: Tensor | None = None,
+        *,
+        whole: bool = False,
+    ) -> tuple[Tensor, Tensor | None, WindowTokens]:
+        """What the layers get: states with their mask, and the window's tokens, all of them if ``whole``."""
+        self._check(tokens, mask, queries, frame_index)
+        window = embed_tokens(
+            tokens,
+            mask,
+            frame_index,
+            norm=self.input_norm,
+            position_embedding=self.position_embedding,
+            dropout=self.dropout,
+            direction=self.causal_direction,
+            leave_out=self.padding == "masked" and not whole,
+            may_factor=self.attn_implementation == "auto",
+        )
+        states, state_mask = self.query_norm(queries)[None], None
+        if self.instruction_embedding is not None or instruction is not None or instruction_mask is not None:
+            states = states.expand(window.tokens.shape[0], -1, -1)
+            states, state_mask = self._with_instruction(states, instruction, instruction_mask)
+        elif self.training and self.dropout.p:  # each window drops other parts of its queries
+            states = states.expand(window.tokens.shape[0], -1, -1)
+        return self.dropout(states), state_mask, window
 
     def _with_instruction(
         self, queries: Tensor, instruction: Tensor | None, mask: Tensor | None
@@ -272,18 +291,27 @@ class CausalQFormer(Component):
         states = torch.cat([queries, self.query_norm(self.instruction_embedding(instruction, mask))], 1)
         return states, None if mask is None else torch.cat([mask.new_ones(queries.shape[:2]), mask], 1)
 
-    def _check(self, tokens: Tensor, mask: Tensor | None) -> None:
-        slots, width = self.tokens_per_frame, self.input_dim
-        if tokens.ndim != 4 or tokens.shape[2:] != (slots, width) or not 1 <= tokens.shape[1] <= self.window_frames:
+    def _check(self, tokens: Tensor, mask: Tensor | None, queries: Tensor, frame_index: Tensor | None) -> None:
+        slots, width, longest = self.tokens_per_frame, self.input_dim, self.window_frames
+        if frame_index is None:
+            fits = tokens.ndim == 4 and tokens.shape[2:] == (slots, width) and 1 <= tokens.shape[1] <= longest
+            shape, wanted = tuple(tokens.shape[:3]), f"(window, 1 to {longest} frames, {slots} tokens, {width})"
+        else:
+            fits = tokens.ndim == 3 and tokens.shape[1:] == (slots, width)
+            shape, wanted = (*frame_index.shape, slots), f"(row, {slots} tokens, {width}) with a frame_index"
+            if frame_index.ndim != 2 or not 1 <= frame_index.shape[1] <= longest:
+                raise InvalidValueError(
+                    f"frame_index: must be (window, 1 to {longest} frames), found shape {tuple(frame_index.shape)}"
+                )
+        if not fits:
+            raise InvalidValueError(f"tokens: must be {wanted}, found shape {tuple(tokens.shape)}")
+        if queries.ndim != 2 or queries.shape[1] != self.output_dim:
             raise InvalidValueError(
-                f"tokens: must be (window, 1 to {self.window_frames} frames, {slots} tokens, {width}), "
-                f"found shape {tuple(tokens.shape)}"
+                f"queries: must be (query, hidden) with hidden = {self.output_dim}, found shape {tuple(queries.shape)}"
             )
         if mask is None:
             return
         if mask.dtype != torch.bool:
             raise InvalidTypeError(f"mask: must be boolean (True = real), found {mask.dtype}")
-        if mask.shape != tokens.shape[:3]:
-            raise InvalidValueError(
-                f"mask: must be (window, frame, token) = {tuple(tokens.shape[:3])}, found shape {tuple(mask.shape)}"
-            )
+        if mask.shape != shape:
+            raise InvalidValueError(f"mask: must be (window, frame, token) = {shape}, found shape {tuple(mask.shape)}")

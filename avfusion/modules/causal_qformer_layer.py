@@ -1,7 +1,5 @@
 """One layer of the causal Q-Former."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +7,8 @@ from avfusion._shapes import Bool, Float
 from avfusion.functional.attention import AttentionImplementation
 from avfusion.functional.masks import FrameCausalMask, Padding
 from avfusion.modules.attention import MultiHeadAttention
+from avfusion.modules.normalised_tokens import NormalisedTokens
+from avfusion.modules.window_tokens import WindowTokens
 
 
 class FeedForward(nn.Module):
@@ -52,30 +52,19 @@ class ResidualAttention(nn.Module):
 
     def forward(
         self,
-        query: Float[Tensor, "window q query_dim"],
+        query: Float[Tensor, "#window q query_dim"],
         key_value: Float[Tensor, "window k key_dim"],
         *,
         causal: FrameCausalMask | None = None,
         key_mask: Bool[Tensor, "window k"] | None = None,
         average_unseen: bool = False,
+        factors: NormalisedTokens | None = None,
     ) -> Float[Tensor, "window q query_dim"]:
         """``LayerNorm(x + attention(x, y))``."""
-        mixed = self.attention(query, key_value, causal=causal, key_mask=key_mask, average_unseen=average_unseen)
+        mixed = self.attention(
+            query, key_value, causal=causal, key_mask=key_mask, average_unseen=average_unseen, factors=factors
+        )
         return self.norm(query + self.dropout(mixed))
-
-
-class LayerInput(NamedTuple):
-    """What every layer gets beside its states.
-
-    Attributes:
-        tokens: ``(window, token, input_dim)``: the window's embedded tokens, the same for every layer.
-        token_mask: ``(window, token)`` bool, or ``None``: all real.
-        state_mask: ``(window, query + instruction)`` bool, or ``None``: all real.
-    """
-
-    tokens: Tensor
-    token_mask: Tensor | None
-    state_mask: Tensor | None
 
 
 class CausalQFormerLayer(nn.Module):
@@ -124,35 +113,39 @@ class CausalQFormerLayer(nn.Module):
         self.query_feed_forward = feed_forward()
         self.instruction_feed_forward = feed_forward() if with_instruction else None
 
-    def encode_tokens(
-        self, inputs: LayerInput, causal: FrameCausalMask | None
-    ) -> Float[Tensor, "window token input_dim"]:
+    def encode_tokens(self, window: WindowTokens) -> Float[Tensor, "window token input_dim"]:
         """The tokens that this layer's queries attend to."""
         if self.causal_attention is None:
-            return inputs.tokens
-        key_mask = None if self.padding == "released" else inputs.token_mask
-        return self.causal_attention(inputs.tokens, inputs.tokens, causal=causal, key_mask=key_mask)
+            return window.tokens
+        return self.causal_attention(
+            window.tokens,
+            window.tokens,
+            causal=window.causal,
+            key_mask=None if self.padding == "released" else window.mask,
+            factors=window.factors,
+        )
 
     def forward(
         self,
-        states: Float[Tensor, "window state hidden"],
-        inputs: LayerInput,
-        causal: FrameCausalMask | None,
+        states: Float[Tensor, "#window state hidden"],
+        state_mask: Bool[Tensor, "window state"] | None,
+        window: WindowTokens,
         num_queries: int,
     ) -> Float[Tensor, "window state hidden"]:
         """One layer.
 
         Args:
-            states: ``(window, query + instruction, hidden)``: the queries' states first, the instruction's after them.
-            inputs: the window's tokens and the masks.
-            causal: structure of the causal attention.
+            states: ``(window, query + instruction, hidden)``: the queries' states first, the instruction's after them;
+                or of one window, where they are alike in all, so that their self-attention is computed once.
+            state_mask: ``(window, query + instruction)`` bool, or ``None``: all real.
+            window: the windows' tokens.
             num_queries: how many of the states are queries.
         """
-        encoded = self.encode_tokens(inputs, causal)
-        states = self.self_attention(states, states, key_mask=inputs.state_mask)
+        encoded = self.encode_tokens(window)
+        states = self.self_attention(states, states, key_mask=state_mask)
         queries, instruction = states[:, :num_queries], states[:, num_queries:]
         queries = self.cross_attention(
-            queries, encoded, key_mask=inputs.token_mask, average_unseen=self.padding == "released"
+            queries, encoded, key_mask=window.mask, average_unseen=self.padding == "released"
         )
         queries = self.query_feed_forward(queries)
         if self.instruction_feed_forward is None:

@@ -79,6 +79,8 @@ class FrameSynchroniser(Component):
     ) -> None:
         super().__init__()
         streams = {"audio": 768} if stream_dims is None else dict(stream_dims)
+        if "num_frames" in streams:
+            raise InvalidValueError("stream_dims: 'num_frames' is an argument of forward; name the stream otherwise")
         if VISUAL in streams:
             raise InvalidValueError(f"stream_dims: {VISUAL!r} is the video's own name; use visual_dim")
         self.dims = streams if visual_dim is None else {VISUAL: visual_dim, **streams}
@@ -130,12 +132,20 @@ class FrameSynchroniser(Component):
         """Slots of a fused frame."""
         return max(self.slots.values()) if self.fusion == "features" else sum(self.slots.values())
 
-    def forward(self, visual: Frames | Tensor | None = None, **streams: TokenStream | Tensor | None) -> Frames:
+    def forward(
+        self,
+        visual: Frames | Tensor | None = None,
+        *,
+        num_frames: int | None = None,
+        **streams: TokenStream | Tensor | None,
+    ) -> Frames:
         """Synchronises a batch.
 
         Args:
             visual: frames of the video, or a plain ``(batch, frame, token, visual_dim)`` at ``frame_rate``, or
                 ``None``.
+            num_frames: frames of the result, if its shape shall not depend on what the tensors hold: for
+                ``torch.compile(fullgraph=True)`` and ``torch.export``. As many as the longest clip needs without it.
             **streams: each named stream, or a plain ``(batch, time, dim)`` at its rate in ``stream_rates``, or
                 ``None``. A clip of the batch lacks a modality if all its tokens are masked.
 
@@ -144,7 +154,8 @@ class FrameSynchroniser(Component):
 
         Raises:
             AlignmentError: real tokens that fit no frame or no slot, or that are not in time order.
-            InvalidValueError: unknown streams, widths or batches that do not fit, no stream at all.
+            InvalidValueError: unknown streams, widths or batches that do not fit, no stream at all, or ``num_frames``
+                that are too few.
         """
         self._check_names(visual, streams)
         given = {name: self.as_stream(name, value) for name, value in streams.items() if value is not None}
@@ -155,7 +166,7 @@ class FrameSynchroniser(Component):
         for name in self.stream_rates:
             if name not in given:
                 given[name] = TokenStream.empty(batch, self.dims[name], dtype=like.dtype, device=like.device)
-        grid = self.grid(frames, given)
+        grid = self.grid(frames, given, num_frames)
 
         placed: dict[str, tuple[Tensor, Tensor]] = {}
         if VISUAL in self.dims:
@@ -170,8 +181,8 @@ class FrameSynchroniser(Component):
             return fused
         return fused._replace(mask=grid.mask[..., None].expand_as(fused.mask))
 
-    def grid(self, frames: Frames, streams: Mapping[str, TokenStream]) -> FrameGrid:
-        """The frames that hold the video and every real token of the streams."""
+    def grid(self, frames: Frames, streams: Mapping[str, TokenStream], num_frames: int | None = None) -> FrameGrid:
+        """The frames that hold the video and every real token of the streams; ``num_frames`` of them, if given."""
         batch, device = frames.spans.shape[0], frames.spans.device
         first = torch.full((batch,), torch.inf, dtype=time_dtype(device), device=device)
         last = -first
@@ -180,7 +191,7 @@ class FrameSynchroniser(Component):
                 real, times = stream.mask & stream.timestamps.isfinite(), stream.timestamps.to(first.dtype)
                 first = torch.minimum(first, torch.where(real, times, torch.inf).amin(1))
                 last = torch.maximum(last, torch.where(real, times, -torch.inf).amax(1))
-        return frame_grid(frames.spans, frames.frame_mask, first, last, self.frame_rate)
+        return frame_grid(frames.spans, frames.frame_mask, first, last, self.frame_rate, num_frames)
 
     def as_stream(self, name: str, value: TokenStream | Tensor) -> TokenStream:
         """A stream as given, or a plain tensor as a stream at the rate of that name."""
@@ -242,7 +253,7 @@ class FrameSynchroniser(Component):
             if value.shape[-1] != self.dims[name]:
                 raise InvalidValueError(f"{name}: must have width {self.dims[name]}, found {value.shape[-1]}")
         sizes = {name: value.shape[0] for name, value in tokens.items()}
-        if len(set(sizes.values())) > 1:
-            raise InvalidValueError(f"streams: must have the same batch size, found {sizes}")
         first = next(iter(tokens.values()))
+        if any(size != first.shape[0] for size in sizes.values()):
+            raise InvalidValueError(f"streams: must have the same batch size, found {sizes}")
         return first.shape[0], first

@@ -7,7 +7,6 @@ from avfusion._shapes import Float
 from avfusion.errors import InvalidValueError
 from avfusion.modules.causal_qformer import CausalQFormer
 from avfusion.modules.sliding_window_projector import SlidingWindowProjector
-from avfusion.types import Windows
 
 
 class MultiResolutionProjector(SlidingWindowProjector):
@@ -25,6 +24,8 @@ class MultiResolutionProjector(SlidingWindowProjector):
         fine_num_queries: queries a part; ``window_frames / fine_window_frames`` times as many must be the encoder's.
         stride_frames: as for :class:`SlidingWindowProjector`.
         llm_dim: as for :class:`SlidingWindowProjector`.
+        chunk_windows: as for :class:`SlidingWindowProjector`.
+        checkpoint_chunks: as for :class:`SlidingWindowProjector`.
 
     Raises:
         InvalidValueError: parts that do not fit the window, or numbers of states that differ.
@@ -52,6 +53,8 @@ class MultiResolutionProjector(SlidingWindowProjector):
         fine_num_queries: int = 3,
         stride_frames: int | None = None,
         llm_dim: int = 4096,
+        chunk_windows: int | None = None,
+        checkpoint_chunks: bool = False,
     ) -> None:
         if window_encoder is None:
             window_encoder = CausalQFormer(window_frames=window_frames, num_queries=30)
@@ -60,6 +63,8 @@ class MultiResolutionProjector(SlidingWindowProjector):
             window_frames=window_frames,
             stride_frames=stride_frames,
             llm_dim=llm_dim,
+            chunk_windows=chunk_windows,
+            checkpoint_chunks=checkpoint_chunks,
         )
         if fine_window_frames < 1 or window_frames % fine_window_frames:
             raise InvalidValueError(
@@ -84,25 +89,39 @@ class MultiResolutionProjector(SlidingWindowProjector):
         """Width of the joined query states."""
         return 2 * int(self.window_encoder.output_dim)
 
-    def encode(
-        self, windows: Windows, instruction: Tensor | None = None, instruction_mask: Tensor | None = None
+    @property
+    def _frames_multiple(self) -> int:
+        """Short windows are cut between parts."""
+        return max(self.fine_window_frames, super()._frames_multiple)
+
+    def _encode(
+        self,
+        tokens: Tensor,
+        mask: Tensor | None,
+        guide: dict[str, Tensor],
+        frame_index: Tensor | None = None,
     ) -> Float[Tensor, "window query hidden"]:
-        """The joined states of every window; zero for masked windows.
+        """The joined states of windows.
 
         The fine half of a part in which nothing is real is what the window encoder gives for it: zero, from a
         :class:`~avfusion.CausalQFormer`.
         """
-        coarse = super().encode(windows, instruction, instruction_mask)
-        parts = self.window_frames // self.fine_window_frames
-        tokens, mask = (
-            value.unflatten(1, (parts, self.fine_window_frames)).flatten(0, 1)
-            for value in (windows.tokens, windows.mask)
+        coarse = super()._encode(tokens, mask, guide, frame_index)
+        length = tokens.shape[1] if frame_index is None else frame_index.shape[1]
+        parts = length // self.fine_window_frames
+
+        def split(value: Tensor) -> Tensor:
+            cut = value.unflatten(1, (parts, self.fine_window_frames)).flatten(0, 1)
+            return cut.clone() if self._compiled else cut  # compiled code would tell views of different tensors apart
+
+        fine = super()._encode(
+            split(tokens) if frame_index is None else tokens,
+            None if mask is None else split(mask),
+            {
+                **{name: value.repeat_interleave(parts, 0) for name, value in guide.items()},
+                "queries": self.fine_query_tokens,
+            },
+            None if frame_index is None else split(frame_index),
         )
-        fine = self.window_encoder(
-            tokens,
-            mask,
-            queries=self.fine_query_tokens,
-            **self._instruction(windows, instruction, instruction_mask, times=parts),
-        )
-        joined = torch.cat([fine.reshape(coarse.shape), coarse], -1)
-        return joined.masked_fill(~windows.window_mask.flatten()[:, None, None], 0)
+        fine = fine.reshape(coarse.shape[0], parts * fine.shape[1], coarse.shape[2])
+        return torch.cat([nn.functional.pad(fine, (0, 0, 0, coarse.shape[1] - fine.shape[1])), coarse], -1)

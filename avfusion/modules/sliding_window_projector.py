@@ -1,15 +1,25 @@
 """Sliding windows of frames to language model embeddings."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidTypeError, InvalidValueError
-from avfusion.functional.windows import check_window, cut_windows, num_windows, spread_over_positions
+from avfusion.functional.windows import (
+    WindowLayout,
+    check_window,
+    cut_windows,
+    lay_windows,
+    num_windows,
+    spread_over_positions,
+)
 from avfusion.modules.causal_qformer import CausalQFormer
 from avfusion.modules.component import Component
+from avfusion.modules.real_windows import WindowRows, is_sharded, window_batches
 from avfusion.types import Frames, LLMEmbeddings, WindowEncoder, Windows
 from avfusion.types.clock import check_rate
 
@@ -29,9 +39,12 @@ class SlidingWindowProjector(Component):
         stride_frames: frames from one window's start to the next's, :math:`s`; ``window_frames`` without it. Smaller
             ones overlap.
         llm_dim: the language model's embedding width.
+        chunk_windows: windows that are encoded at once, so that memory does not grow with the length of a clip; without
+            it, as many as are fastest where no gradients are wanted, and all where they are.
+        checkpoint_chunks: in training, keep only each chunk's inputs, and compute it again in the backward pass.
 
     Raises:
-        InvalidValueError: a stride that leaves frames out, or windows longer than the encoder takes.
+        InvalidValueError: a stride that leaves frames out, windows longer than the encoder takes, chunks of none.
 
     Example:
         >>> import torch
@@ -66,8 +79,12 @@ class SlidingWindowProjector(Component):
         window_frames: int = 10,
         stride_frames: int | None = None,
         llm_dim: int = 4096,
+        chunk_windows: int | None = None,
+        checkpoint_chunks: bool = False,
     ) -> None:
         super().__init__()
+        if chunk_windows is not None and chunk_windows < 1:
+            raise InvalidValueError(f"chunk_windows: must be at least 1, found {chunk_windows}")
         stride = window_frames if stride_frames is None else stride_frames
         check_window(window_frames, stride)
         encoder = CausalQFormer(window_frames=window_frames) if window_encoder is None else window_encoder
@@ -82,7 +99,10 @@ class SlidingWindowProjector(Component):
         self.window_frames = window_frames
         self.stride_frames = stride
         self.llm_dim = llm_dim
+        self.chunk_windows = chunk_windows
+        self.checkpoint_chunks = checkpoint_chunks
         self.proj = nn.Linear(self.states_dim, llm_dim)
+        self._compiled = self._windows_vary = False
 
     @property
     def states_dim(self) -> int:
@@ -132,13 +152,41 @@ class SlidingWindowProjector(Component):
         """The windows as the window encoder gets them."""
         return cut_windows(frames, self.window_frames, self.stride_frames)
 
+    def compile_window_encoder(self, **options: Any) -> None:
+        """Compiles the window encoder in place, and gives it windows of one form from then on.
+
+        Two graphs then serve clips and batches of any lengths: one for any number of windows, one for a single window.
+        Compiling the projector or the connector as a whole works too, but makes new graphs for many lengths.
+
+        Args:
+            **options: of ``torch.compile``, over ``fullgraph=True``; with ``mode="reduce-overhead", dynamic=False`` a
+                CUDA graph is replayed for each number of windows, which is worth it for few windows.
+
+        Example:
+            >>> import torch
+            >>> from avfusion import CausalQFormer, Frames, SlidingWindowProjector
+            >>> qformer = CausalQFormer(
+            ...     input_dim=24, hidden_size=16, num_heads=2, num_queries=3, window_frames=5, tokens_per_frame=4
+            ... )
+            >>> projector = SlidingWindowProjector(window_encoder=qformer, window_frames=5, llm_dim=64).eval()
+            >>> projector.compile_window_encoder(backend="eager")  # the default backend is Inductor
+            >>> projector(Frames.from_rate(torch.randn(2, 12, 4, 24), frame_rate=2.0)).embeddings.shape
+            torch.Size([2, 9, 64])
+        """
+        # The number of windows alone varies: were all sizes let vary, those that happen to be equal would be tied.
+        self._windows_vary = options.get("dynamic") is not False
+        self.window_encoder.compile(
+            **{"fullgraph": True, **options, "dynamic": False if not self._windows_vary else None}
+        )
+        self._compiled = True
+
     def encode(
         self, windows: Windows, instruction: Tensor | None = None, instruction_mask: Tensor | None = None
     ) -> Float[Tensor, "window query hidden"]:
-        """The states of every window; zero for masked windows."""
-        states = self.window_encoder(
-            windows.tokens, windows.mask, **self._instruction(windows, instruction, instruction_mask)
-        )
+        """The states of every window, all computed at once; zero for masked windows."""
+        rows = torch.arange(windows.window_mask.numel(), device=windows.window_mask.device)
+        guide = self._guide(rows // max(windows.window_mask.shape[1], 1), instruction, instruction_mask)
+        states = self._encode(windows.tokens, windows.mask, guide)
         return states.masked_fill(~windows.window_mask.flatten()[:, None, None], 0)
 
     def forward(
@@ -150,6 +198,10 @@ class SlidingWindowProjector(Component):
     ) -> LLMEmbeddings:
         """Projects a batch of clips.
 
+        Only real windows are computed: full ones together, short ones with others of their length. Compiled code, and
+        parts whose parameters are split over processes, compute every window of the padded batch in one call instead,
+        because the former has one graph for all and the latter must be called equally often everywhere.
+
         Args:
             frames: ``(batch, frame, token, dim)``; each clip's first frame at index 0.
             instruction: ``(batch, length, instruction_dim)``: what each clip's windows are asked, for window encoders
@@ -159,22 +211,72 @@ class SlidingWindowProjector(Component):
         Returns:
             Embeddings with their mask, time spans and query states.
         """
-        windows = self.cut(frames)
-        states = self.encode(windows, instruction, instruction_mask)
-        batch, count = windows.window_mask.shape
-        mask = spread_over_positions(windows.window_mask, self.num_queries)
-        embeddings = self.proj(states).reshape(batch, count * self.num_queries, self.llm_dim)
+        if torch.compiler.is_compiling() or frames.tokens.is_meta or is_sharded(self):
+            windows = self.cut(frames)
+            spans, window_mask = windows.spans, windows.window_mask
+            states = self.encode(windows, instruction, instruction_mask)
+            embeddings = self.proj(states).masked_fill(~window_mask.flatten()[:, None, None], 0)
+        else:
+            layout = lay_windows(frames, self.window_frames, self.stride_frames)
+            spans, window_mask = layout.spans, layout.mask.any(-1)
+            states, embeddings = self._encode_real(frames, layout, instruction, instruction_mask)
+        batch, count = window_mask.shape
         return LLMEmbeddings(
-            embeddings=embeddings.masked_fill(~mask[..., None], 0),
-            mask=mask,
-            spans=spread_over_positions(windows.spans, self.num_queries),
+            embeddings=embeddings.reshape(batch, count * self.num_queries, self.llm_dim),
+            mask=spread_over_positions(window_mask, self.num_queries),
+            spans=spread_over_positions(spans, self.num_queries),
             query_states=states,
         )
 
-    def _instruction(
-        self, windows: Windows, instruction: Tensor | None, mask: Tensor | None, times: int = 1
-    ) -> dict[str, Tensor]:
-        """The instruction of each clip, once for each of its windows (or ``times`` parts of one)."""
+    def _encode_real(
+        self, frames: Frames, layout: WindowLayout, instruction: Tensor | None, instruction_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """States and embeddings of every window, of which only the real ones are computed."""
+        total, count = layout.mask[..., 0].numel(), layout.mask.shape[1]
+        states, embeddings = WindowRows(total), WindowRows(total)
+        overlapping = self.stride_frames < self.window_frames and getattr(self.window_encoder, "shares_frames", False)
+        for batch in window_batches(
+            frames,
+            layout,
+            multiple=self._frames_multiple,
+            chunk_windows=self.chunk_windows,
+            shares_frames=overlapping and not self._compiled,
+            alike=self._compiled,
+        ):
+            guide = self._guide(batch.windows // max(count, 1), instruction, instruction_mask)
+            if self._compiled and self._windows_vary and len(batch.windows) > 1:
+                for value in (batch.tokens, batch.mask, *guide.values()):
+                    torch._dynamo.maybe_mark_dynamic(value, 0)
+            arguments = (batch.tokens, batch.mask, guide, batch.frame_index)
+            if self.checkpoint_chunks and torch.is_grad_enabled():
+                encoded = checkpoint(self._encode, *arguments, use_reentrant=False)
+            else:
+                encoded = self._encode(*arguments)
+            states.put(batch.windows, encoded)
+            embeddings.put(batch.windows, self.proj(encoded))
+        return states.collect(), embeddings.collect()
+
+    @property
+    def _frames_multiple(self) -> int:
+        """Short windows have a multiple of so many frames."""
+        return 1 if getattr(self.window_encoder, "takes_short_windows", False) else self.window_frames
+
+    def _encode(
+        self,
+        tokens: Tensor,
+        mask: Tensor | None,
+        guide: dict[str, Tensor],
+        frame_index: Tensor | None = None,
+    ) -> Float[Tensor, "window query hidden"]:
+        """The window encoder's states of windows, or of windows of shared frames."""
+        if frame_index is not None:
+            return self.window_encoder(tokens, mask, frame_index=frame_index, **guide)
+        if not getattr(self.window_encoder, "shares_frames", False):  # the protocol promises no more than this
+            mask = torch.ones(tokens.shape[:3], dtype=torch.bool, device=tokens.device) if mask is None else mask
+            tokens = torch.where(mask[..., None], tokens, 0)
+        return self.window_encoder(tokens, mask, **guide)
+
+    def _guide(self, clips: Tensor, instruction: Tensor | None, mask: Tensor | None) -> dict[str, Tensor]:
+        """The instruction of each window's clip."""
         given = {"instruction": instruction, "instruction_mask": mask}
-        count = windows.window_mask.shape[1] * times
-        return {name: value.repeat_interleave(count, 0) for name, value in given.items() if value is not None}
+        return {name: value[clips.to(value.device)] for name, value in given.items() if value is not None}

@@ -170,8 +170,8 @@ def test_causal_attention_depends_on_the_frames_it_may_see_and_no_others(directi
     tokens = torch.randn(1, 4, 2, 8, dtype=torch.float64)
 
     def encode(tokens: Tensor) -> Tensor:
-        _, inputs, causal, _ = qformer._prepare(tokens, None, None, None, None)
-        return qformer.layers[1].encode_tokens(inputs, causal)
+        *_, window = qformer._prepare(tokens, None, qformer.query_tokens, None, None)
+        return qformer.layers[1].encode_tokens(window)
 
     jacobian = torch.autograd.functional.jacobian(encode, tokens)  # (1, 8, dim, 1, 4, 2, dim)
     depends = jacobian.abs().amax((0, 2, 3, 6)).flatten(1) > 0

@@ -342,12 +342,15 @@ def test_dtype_is_the_tokens_own(dtype: torch.dtype) -> None:
     assert out.spans.dtype == FLOAT64
 
 
-def test_compiles_with_a_break_for_the_number_of_frames() -> None:
+@pytest.mark.parametrize("num_frames", [None, 5])
+def test_compiles_whole_when_told_how_many_frames_and_else_in_parts(num_frames) -> None:
     synchronise = build()
     given = {"visual": torch.randn(1, 3, 2, 3), "audio": torch.randn(1, 30, 2)}
     given["audio"] = TokenStream.from_rate(given["audio"], 20.0)
     torch._dynamo.reset()
-    for one, two in zip(torch.compile(synchronise, backend="eager")(**given), synchronise(**given), strict=True):
+    compiled = torch.compile(synchronise, backend="eager", fullgraph=num_frames is not None)
+    found, wanted = (call(**given, num_frames=num_frames) for call in (compiled, synchronise))
+    for one, two in zip(found, wanted, strict=True):
         assert torch.equal(one, two)
 
 

@@ -81,7 +81,8 @@ def test_golden_causal_states_of_every_layer(name) -> None:
     seen: list[Tensor] = []
     for layer in connector.projector.window_encoder.layers:
         layer.causal_attention.register_forward_hook(lambda module, given, output: seen.append(output))
-    connector(**inputs(name))
+    projector = connector.projector
+    projector.encode(projector.cut(connector.synchronise(**inputs(name))))
     assert len(seen) == config["num_layers"]
     for layer, states in enumerate(seen):
         close(states, tensors[f"output.layer{layer}.causal_encoder_states"])

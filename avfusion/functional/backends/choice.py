@@ -1,0 +1,38 @@
+"""Which backend ``"auto"`` takes."""
+
+import torch
+from torch import Tensor
+
+from avfusion.functional.masks import FrameCausalMask
+
+# FlexAttention is slower than the dense mask on short sequences (pytorch#141129); published windows have 320 tokens.
+_LONG = 1024
+# Frames so small that a call for each costs more than the scores that it saves.
+_SMALL_FRAME = 16
+
+
+def choose_implementation(
+    query: Tensor, key: Tensor, value: Tensor, causal: FrameCausalMask | None, dropout_p: float
+) -> str:
+    """The fastest backend that can do it, by device, dtype, shape and gradients.
+
+    Args:
+        query: ``(window, head, q, head_dim)``.
+        key: ``(window, head, k, head_dim)``.
+        value: ``(window, head, k, value_dim)``.
+        causal: the structure, if there is one.
+        dropout_p: probability of dropping an attention weight.
+
+    Returns:
+        A name that :func:`avfusion.functional.attention` takes.
+    """
+    if causal is None or torch.compiler.is_compiling():  # compiled code has one graph for all numbers of frames
+        return "sdpa"
+    wants_gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+    if query.device.type == "cpu":
+        # The backward pass of many small calls loses what the forward pass wins.
+        return "prefix_sdpa" if causal.tokens_per_frame >= _SMALL_FRAME and not wants_gradients else "sdpa"
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    if query.is_cuda and half and not dropout_p and causal.num_frames * causal.tokens_per_frame >= _LONG:
+        return "flex_attention"
+    return "sdpa"

@@ -1,0 +1,100 @@
+"""Which windows of a batch are real, and how they go through a window encoder without padding."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from avfusion._shapes import Bool, Int
+from avfusion.functional.windows import WindowLayout
+from avfusion.types import Frames
+
+
+class WindowGroup(NamedTuple):
+    """Real windows with equally many frames.
+
+    Attributes:
+        windows: ``(window,)`` int64: their places among all windows of the batch, clip after clip.
+        frames: ``(window, frame)`` int64: rows of ``frames.tokens.flatten(0, 1)``.
+        whole: whether every token of theirs is real, so that no mask is needed.
+    """
+
+    windows: Int[Tensor, " window"]
+    frames: Int[Tensor, "window frame"]
+    whole: bool
+
+    def chunks(self, size: int) -> Iterator["WindowGroup"]:
+        """The group in parts of at most ``size`` windows."""
+        for windows, frames in zip(self.windows.split(size), self.frames.split(size), strict=True):
+            yield WindowGroup(windows, frames, self.whole)
+
+    @property
+    def run(self) -> slice | None:
+        """The rows as a slice, if they follow each other without gap or overlap."""
+        first, count = int(self.frames[0, 0]), self.frames.numel()
+        return (
+            slice(first, first + count)
+            if torch.equal(self.frames.flatten(), torch.arange(first, first + count))
+            else None
+        )
+
+
+def group_windows(frames: Frames, layout: WindowLayout, *, multiple: int = 1, alike: bool = False) -> list[WindowGroup]:
+    """Sorts the real windows of a batch by the frames they hold; what is not real is in no group.
+
+    The values are needed on the host, which one transfer brings.
+
+    Args:
+        frames: the batch.
+        layout: its windows.
+        multiple: numbers of frames are rounded up to a multiple of this; on accelerators, where many small calls cost
+            more than some padding, further, to a power of two times it.
+        alike: one group of whole length, with a mask whether it is needed or not, so that compiled code meets one form.
+
+    Returns:
+        Groups whose tensors are on the CPU, those with the most frames first; masked places among the frames of a
+        group are any rows.
+
+    Example:
+        >>> import torch
+        >>> from avfusion.functional.windows import lay_windows
+        >>> frames = Frames.from_rate(torch.randn(2, 5, 4, 8), frame_rate=2.0, lengths=[5, 3])
+        >>> for group in group_windows(frames, lay_windows(frames, window_frames=3)):
+        ...     print(group.windows.tolist(), group.frames.tolist(), group.whole)
+        [0, 2] [[0, 1, 2], [5, 6, 7]] True
+        [1] [[3, 4]] True
+    """
+    batch, total = frames.mask.shape[:2]
+    width = layout.frames.shape[1]
+    places = torch.arange(1, width + 1, device=layout.mask.device)
+    used = torch.where(layout.mask, places, 0).amax(-1)
+    wholly = frames.mask.all(-1)[:, layout.frames.clamp(max=max(total - 1, 0))] & layout.mask
+    whole = (wholly | (places > used[..., None])).all(-1)
+    used, whole = torch.stack([used, whole.to(used.dtype)]).cpu().flatten(1)
+
+    step = torch.where(used > 0, -(-used // multiple), 0)
+    if frames.mask.device.type != "cpu":
+        step = torch.where(step > 0, 2 ** step.clamp(min=1).double().log2().ceil().long(), 0)
+    rounded = (step * multiple).clamp(max=width)
+    if alike:
+        rounded = torch.where(used > 0, width, 0)
+    whole = whole.bool() & (used == rounded) & (not alike)
+    rows = layout.frames.cpu().clamp(max=max(total - 1, 0)) + torch.arange(batch)[:, None, None] * total
+    rows = rows.flatten(0, 1)
+    groups = []
+    for count in sorted(set(rounded.tolist()) - {0}, reverse=True):
+        for state in (True, False):
+            chosen = ((rounded == count) & (whole == state)).nonzero().flatten()
+            if len(chosen):
+                groups.append(WindowGroup(chosen, rows[chosen, :count], state))
+    return groups
+
+
+def group_mask(frames: Frames, layout: WindowLayout, group: WindowGroup) -> Bool[Tensor, "window frame token"] | None:
+    """``(window, frame, token)`` bool: what is real in a group; ``None`` where everything is."""
+    if group.whole:
+        return None
+    device, count = frames.mask.device, group.frames.shape[1]
+    real = layout.mask.flatten(0, 1)[group.windows.to(device), :count]
+    return frames.mask.flatten(0, 1)[group.frames.to(device)] & real[..., None]

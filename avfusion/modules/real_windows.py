@@ -1,0 +1,127 @@
+"""Real windows through a window encoder: grouped, in chunks, and back to their places."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from avfusion.functional.packing import WindowGroup, group_mask, group_windows
+from avfusion.functional.windows import WindowLayout
+from avfusion.types import Frames
+
+# Elements of the tokens of a chunk, where no gradients are wanted: six published windows on a CPU, whose intermediate
+# results then stay in its cache; enough on other devices to fill them.
+_CHUNK_ELEMENTS = {"cpu": 6 * 320 * 1536}
+_MANY_ELEMENTS = 64 * 320 * 1536
+
+
+class WindowBatch(NamedTuple):
+    """Windows that are encoded at once.
+
+    Attributes:
+        windows: ``(window,)`` int64: their places among all windows of the batch.
+        tokens: ``(window, frame, token, dim)``; or ``(row, token, dim)``, the frames that the windows share.
+        mask: ``(window, frame, token)`` bool, or ``None``: all real.
+        frame_index: ``(window, frame)`` int64: rows of shared ``tokens``; ``None`` if each window has its own.
+    """
+
+    windows: Tensor
+    tokens: Tensor
+    mask: Tensor | None
+    frame_index: Tensor | None
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether FSDP2 or ZeRO-3 splits parameters inside: then every process must call their modules equally often."""
+    marks = ("device_mesh", "ds_id")  # of a DTensor, which is slow to import, and of DeepSpeed
+    return any(hasattr(parameter, mark) for parameter in module.parameters() for mark in marks)
+
+
+class WindowRows:
+    """What is computed of some windows, put where it belongs among all of them; zero elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._parts: list[tuple[Tensor, Tensor]] = []
+        self._rows: Tensor | None = None
+
+    def put(self, windows: Tensor, values: Tensor) -> None:
+        """Keeps ``values`` ``(window, ...)``."""
+        if torch.is_grad_enabled():
+            self._parts.append((windows, values))
+            return
+        if self._rows is None:
+            self._rows = values.new_zeros(self._total, *values.shape[1:])
+        self._rows[windows] = values
+
+    def collect(self) -> Tensor:
+        """``(total, ...)``."""
+        if self._rows is not None:
+            return self._rows
+        windows, values = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
+        rows = values.new_zeros(self._total, *values.shape[1:])
+        return rows.index_copy(0, windows, values)
+
+
+def window_batches(
+    frames: Frames,
+    layout: WindowLayout,
+    *,
+    multiple: int,
+    chunk_windows: int | None,
+    shares_frames: bool,
+    alike: bool = False,
+) -> Iterator[WindowBatch]:
+    """The real windows of a batch, in the portions in which they are encoded; at least one, which may be empty.
+
+    Args:
+        frames: the batch.
+        layout: its windows.
+        multiple: frames of a window are a multiple of this, or all.
+        chunk_windows: windows of a portion; without it, what is fastest where no gradients are wanted, else all alike.
+        shares_frames: whether the encoder takes frames that windows share.
+        alike: whether all portions must have the same form, but for the number of their windows.
+    """
+    flat, device = frames.tokens.flatten(0, 1), frames.tokens.device
+    groups = group_windows(frames, layout, multiple=multiple, alike=alike)
+    if not groups:  # parameters get their (zero) gradients from windows that are not there
+        none = torch.zeros(0, dtype=torch.int64, device=device)
+        tokens = flat[none].unsqueeze(1).expand(-1, layout.frames.shape[1], -1, -1)
+        yield WindowBatch(none, tokens, frames.mask.flatten(0, 1)[none][:, None].expand(tokens.shape[:3]), None)
+    for group in groups:
+        size = _chunk_size(flat, group) if chunk_windows is None else chunk_windows
+        # Cut from one gathered tensor, gradients come back in one piece rather than one of full size for each chunk.
+        gathered = _gather(flat, group) if flat.requires_grad and not (shares_frames or alike) else None
+        start = 0
+        for part in group.chunks(size):
+            mask = group_mask(frames, layout, part)
+            index = None
+            if shares_frames:
+                rows, index = torch.unique(part.frames, return_inverse=True)
+                tokens = flat.index_select(0, rows.to(device))
+                tokens = torch.where(frames.mask.flatten(0, 1)[rows.to(device)][..., None], tokens, 0)
+                index = index.to(device)
+            elif gathered is not None:
+                tokens = gathered[start : start + len(part.windows)]
+                start += len(part.windows)
+            elif alike:  # compiled code would tell views of different tensors apart
+                tokens = flat[part.frames.to(device)]
+            else:
+                tokens = _gather(flat, part)
+            yield WindowBatch(part.windows.to(device), tokens, mask, index)
+
+
+def _gather(flat: Tensor, group: WindowGroup) -> Tensor:
+    if group.run is not None:
+        return flat[group.run].unflatten(0, tuple(group.frames.shape))
+    rows = group.frames.to(flat.device)
+    return flat.index_select(0, rows.flatten()).unflatten(0, tuple(rows.shape))
+
+
+def _chunk_size(flat: Tensor, group: WindowGroup) -> int:
+    count, length = group.frames.shape
+    if torch.is_grad_enabled():
+        return count
+    elements = length * flat.shape[1] * flat.shape[2]
+    return max(_CHUNK_ELEMENTS.get(flat.device.type, _MANY_ELEMENTS) // max(elements, 1), 1)

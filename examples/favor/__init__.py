@@ -2,6 +2,7 @@
 
 from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
+from examples.favor import workers  # noqa: F401 - whatever part of this is used, a fork of it is safe
 from examples.favor.configuration_favor import FavorConfig
 from examples.favor.modeling_favor import FavorForConditionalGeneration
 from examples.favor.processing_favor import FavorProcessor

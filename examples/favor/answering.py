@@ -83,6 +83,11 @@ class Answerer:
         """The answer to each conversation, as :meth:`FavorProcessor.apply_chat_template` takes them."""
         return [self._text(tokens) for tokens in self.tokens(conversations)]
 
+    def answer_inputs(self, inputs: Mapping[str, Tensor]) -> list[str]:
+        """The answer to each row of what the processor gave, wherever it is."""
+        placed = {name: value.to(self.model.device, non_blocking=True) for name, value in inputs.items()}
+        return [self._text(self._cut(row)) for row in self._generate(placed, self.decoding)]
+
     def tokens(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[int]]:
         """The tokens of each answer, up to the end token and without it."""
         inputs = self.inputs(conversations)
@@ -125,7 +130,7 @@ class Answerer:
         return self.processor.apply_chat_template(conversations).to(self.model.device)
 
     @torch.no_grad()
-    def _generate(self, inputs: BatchFeature, decoding: Decoding, **options: Any) -> Tensor:
+    def _generate(self, inputs: Mapping[str, Tensor] | BatchFeature, decoding: Decoding, **options: Any) -> Tensor:
         length = inputs["input_ids"].shape[1]
         return self.model.generate(**inputs, **decoding.arguments(length), **options)[:, length:]
 

@@ -2,7 +2,10 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -10,22 +13,23 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from avfusion import InvalidValueError
-from examples.favor.features import FeatureWriter, cache_settings, clip_keys, unpadded
+from examples.favor.features import FeatureWriter, Track, cache_settings, clip_tracks, unpadded
 from examples.favor.loading import load
 from examples.favor.modeling_favor import MEDIA_INPUTS
 from examples.favor.parts import STREAMS
-from examples.favor.processing_favor import FavorProcessor
+from examples.favor.processing_favor import Clip, FavorProcessor
 from examples.favor.records import Example, read_examples
+from examples.favor.workers import WORKERS
 
 OPTION_HELP = "an option of FavorConfig, over the model's: window_frames=20, fusion=separate, …; may be repeated"
 
 
 class Job(NamedTuple):
-    """What is to be encoded of an example: the names of its pictures and its sound, where they are not kept yet."""
+    """What is to be encoded of an example: its pictures and its sound, where they are not kept yet."""
 
     example: Example
-    visual: str | None
-    sound: str | None
+    visual: Track | None
+    sound: Track | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,11 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="must be training's; its default here too")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=OPTION_HELP)
-    parser.add_argument("--workers", type=int, default=4, help="processes that read media (4)")
+    parser.add_argument("--batch-size", type=int, default=4, metavar="N", help="clips that are encoded at once (4)")
+    parser.add_argument("--workers", type=int, default=WORKERS, help=f"processes that read media ({WORKERS})")
     parser.add_argument("--shard-size", type=int, default=256, metavar="MB", help="size of a file (256)")
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.batch_size < 1:
+        raise InvalidValueError(f"batch-size: must be at least 1, found {options.batch_size}")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the workers are forked
     model, processor = load(
         options.model,
         device=options.device,
@@ -52,7 +60,18 @@ def run(options: argparse.Namespace) -> int:
     examples = read_examples(options.data, media_root=options.media_root)
     shard_size = options.shard_size * 1_000_000
     writer = FeatureWriter(options.out, cache_settings(model, processor), shard_size=shard_size)
-    encode_examples(model, processor, examples, writer, workers=options.workers, progress=True)
+    try:
+        encode_examples(
+            model,
+            processor,
+            examples,
+            writer,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            progress=True,
+        )
+    except InvalidValueError as error:  # of a worker: its message ends with the one that was raised there
+        raise InvalidValueError(str(error).strip().splitlines()[-1]) from error
     print(f"{len(writer.entries)} tracks in {options.out}")
     return 0
 
@@ -85,42 +104,55 @@ def encode_examples(
     examples: Sequence[Example],
     writer: FeatureWriter,
     *,
+    batch_size: int = 1,
     workers: int = 0,
     progress: bool = False,
 ) -> None:
-    """Encodes every distinct track that the cache lacks."""
+    """Encodes every distinct track that the cache lacks, or has as it was before its file changed."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     jobs = plan(examples, writer)
-    loader = DataLoader(_Inputs(jobs, processor), batch_size=None, num_workers=workers)
     device, dtype = base.device, base.audio_tower.conv1.weight.dtype
+    loader = DataLoader(
+        _Clips(jobs, processor),
+        batch_size=batch_size,
+        collate_fn=partial(_inputs, processor),
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+    )
     # As training will run the towers.
     half = torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
-    with torch.inference_mode(), half:
-        for number, inputs in enumerate(tqdm(loader, desc="encode", unit="clip", disable=not progress)):
-            tokens = base.encode(**{name: value.to(device) for name, value in inputs.items()})
-            job, single = jobs[number], unpadded(tokens, STREAMS)
-            if job.visual is not None:
-                writer.add(job.visual, {name: single[name] for name in STREAMS["visual"] if name in single})
-            if job.sound is not None:
-                heard = {*STREAMS["audio"], *STREAMS["events"]}
-                writer.add(job.sound, {name: value for name, value in single.items() if name in heard})
+    waiting = iter(jobs)
+    with torch.inference_mode(), half, tqdm(total=len(jobs), desc="encode", unit="clip", disable=not progress) as bar:
+        for count, inputs in loader:
+            tokens = base.encode(**{name: value.to(device, non_blocking=True) for name, value in inputs.items()})
+            for row, job in enumerate(islice(waiting, count)):
+                _keep(writer, job, unpadded(tokens, STREAMS, row))
+                bar.update()
     writer.flush()
 
 
 def plan(examples: Sequence[Example], writer: FeatureWriter) -> list[Job]:
     """One job for every example that has a track which is neither kept nor planned."""
-    known, jobs = set(writer.entries), []
+    known, jobs = dict(writer.entries), []
     for example in examples:
-        keys = clip_keys(example.messages, instructed=bool(writer.index["settings"]["instructed"]))
-        new = {name: key for name, key in keys.items() if key not in known}
-        known |= set(new.values())
+        tracks = clip_tracks(example.messages, instructed=bool(writer.index["settings"]["instructed"]))
+        new = {name: track for name, track in tracks.items() if not track.is_kept(known)}
+        known |= {track.key: {"file": track.stamp} for track in new.values()}
         if new:
             jobs.append(Job(example, new.get("visual"), new.get("sound")))
     return jobs
 
 
-class _Inputs(Dataset[dict[str, torch.Tensor]]):
-    """The towers' inputs of each job."""
+def _keep(writer: FeatureWriter, job: Job, tokens: Mapping[str, torch.Tensor]) -> None:
+    seen = set(STREAMS["visual"])
+    if job.visual is not None:
+        writer.add(job.visual, {name: value for name, value in tokens.items() if name in seen})
+    if job.sound is not None:
+        writer.add(job.sound, {name: value for name, value in tokens.items() if name not in seen})
+
+
+class _Clips(Dataset[Clip]):
+    """What each job's files hold of what is to be encoded."""
 
     def __init__(self, jobs: Sequence[Job], processor: FavorProcessor) -> None:
         self.jobs = jobs
@@ -129,18 +161,22 @@ class _Inputs(Dataset[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self.jobs)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, index: int) -> Clip:
         job = self.jobs[index]
         try:
             clip = self.processor.load_clip(job.example.messages)
-            if clip is None:  # a job has media
-                raise RuntimeError(job.example.place)
-            clip = clip._replace(
-                video=None if job.visual is None else clip.video, waveform=None if job.sound is None else clip.waveform
-            )
-            if clip.video is None and clip.waveform is None:  # a silent video, whose pictures are kept
-                return {}
-            inputs = self.processor([self.processor.media_token], [clip])
         except InvalidValueError as error:
             raise type(error)(f"{job.example.place}: {error}") from None
-        return {name: value for name, value in inputs.items() if name in MEDIA_INPUTS}
+        if clip is None:  # a job has media
+            raise RuntimeError(job.example.place)
+        return clip._replace(
+            video=None if job.visual is None else clip.video, waveform=None if job.sound is None else clip.waveform
+        )
+
+
+def _inputs(processor: FavorProcessor, clips: list[Clip]) -> tuple[int, dict[str, torch.Tensor]]:
+    """How many clips, and the towers' inputs of them all; of a silent video whose pictures are kept there are none."""
+    if all(clip.video is None and clip.waveform is None for clip in clips):
+        return len(clips), {}
+    inputs = processor([processor.media_token] * len(clips), clips)
+    return len(clips), {name: value for name, value in inputs.items() if name in MEDIA_INPUTS}

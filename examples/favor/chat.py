@@ -3,8 +3,9 @@
 import argparse
 import importlib.util
 import json
+import os
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from transformers.utils import logging
 
 from avfusion import CheckpointError, InvalidTypeError, InvalidValueError
 from examples.favor.answering import Answerer, Decoding
+from examples.favor.batches import answers, first_line
 from examples.favor.loading import load
 from examples.favor.processing_favor import conversation, media_sources
 from examples.favor.questions import Question, read_questions, resume
+from examples.favor.workers import WORKERS
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -35,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="FILE", help="where their answers are added, one a line; a run that was cut goes on")
     add("--media-root", metavar="DIR", help="what relative media names in --data start from (its folder)")
     add("--batch-size", type=int, default=1, metavar="N", help="questions of --data at once (1)")
+    add("--workers", type=int, default=WORKERS, metavar="N", help=f"processes that read media of --data ({WORKERS})")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,12 +67,16 @@ def run(options: argparse.Namespace) -> int:
     try:
         return _answer(options, answerer, questions[done:], done)
     except RuntimeError as error:
-        raise InvalidValueError(f"model: {options.model} cannot answer ({_first_line(error)})") from error
+        raise InvalidValueError(f"model: {options.model} cannot answer ({first_line(error)})") from error
 
 
 def _answer(options: argparse.Namespace, answerer: Answerer, questions: list[Question], done: int) -> int:
     if options.data is not None:
-        return _answer_all(answerer, questions, Path(options.out), options.batch_size, done)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the workers are forked
+        results = answers(answerer, questions, batch_size=options.batch_size, workers=options.workers)
+        total = done + len(questions)
+        shown = tqdm(results, total=total, initial=done, unit="question", disable=None)
+        return _answer_all(questions, shown, Path(options.out))
     media = {kind: value for kind in ("video", "audio", "image") if (value := getattr(options, kind)) is not None}
     if options.prompt is None:
         return _dialogue(answerer, media)
@@ -88,6 +96,8 @@ def _check(options: argparse.Namespace) -> None:
         raise InvalidValueError("data: must be given without prompt, video, audio and image, found it with them")
     if options.batch_size < 1:
         raise InvalidValueError(f"batch-size: must be at least 1, found {options.batch_size}")
+    if options.workers < 0:
+        raise InvalidValueError(f"workers: must be at least 0, found {options.workers}")
     media_sources(conversation("", **files))
     for kind in given:
         if not Path(files[kind]).is_file():
@@ -133,7 +143,7 @@ def load_answerer(options: argparse.Namespace, *, num_beams: int) -> Answerer:
     except (InvalidValueError, InvalidTypeError, OSError):
         raise
     except (ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"model: {options.model} cannot be loaded ({_first_line(error)})") from error
+        raise CheckpointError(f"model: {options.model} cannot be loaded ({first_line(error)})") from error
     return Answerer(model=model, processor=processor, decoding=decoding)
 
 
@@ -145,10 +155,6 @@ def _device(name: str | None) -> torch.device:
     if name not in here and f"{name}:0" not in here:
         raise InvalidValueError(f"device: must be one of {', '.join(here)}, found {name!r}")
     return torch.device(name)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _pieces(answerer: Answerer, messages: Sequence[Any]) -> Generator[str, None, None]:
@@ -187,34 +193,16 @@ def _dialogue(answerer: Answerer, media: dict[str, Any]) -> int:
         messages.append({"role": "assistant", "content": answer})
 
 
-def _answer_all(answerer: Answerer, questions: list[Question], out: Path, batch_size: int, done: int) -> int:
-    """Answers in order, each batch's written before the next one begins.
-
-    A record whose media cannot be read gets an ``"error"`` instead of an ``"answer"``, and the others their answers.
-    """
+def _answer_all(questions: list[Question], results: Iterable[dict[str, str]], out: Path) -> int:
+    """Writes answers in order, each batch's before the next one begins, and a record's error in an answer's place."""
     failed: list[str] = []
-    with (
-        out.open("a", encoding="utf-8") as file,
-        tqdm(total=done + len(questions), initial=done, unit="question", disable=None) as bar,
-    ):
-        for start in range(0, len(questions), batch_size):
-            batch = questions[start : start + batch_size]
-            for question, result in zip(batch, _results(answerer, batch), strict=True):
-                if "error" in result:
-                    failed.append(f"{question.place}: {result['error']}")
-                file.write(json.dumps({**question.record, **result}, ensure_ascii=False) + "\n")
-                file.flush()
-                bar.update()
+    with out.open("a", encoding="utf-8") as file:
+        for question, result in zip(questions, results, strict=True):
+            if "error" in result:
+                failed.append(f"{question.place}: {result['error']}")
+            file.write(json.dumps({**question.record, **result}, ensure_ascii=False) + "\n")
+            file.flush()
     if failed:
         more = f" (and {len(failed) - 1} more records without an answer)" if len(failed) > 1 else ""
         raise InvalidValueError(failed[0] + more)
     return 0
-
-
-def _results(answerer: Answerer, batch: list[Question]) -> list[dict[str, str]]:
-    try:
-        return [{"answer": text} for text in answerer.answer([question.messages for question in batch])]
-    except (InvalidValueError, InvalidTypeError) as error:
-        if len(batch) == 1:
-            return [{"error": _first_line(error)}]
-    return [result for question in batch for result in _results(answerer, [question])]

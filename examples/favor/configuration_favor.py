@@ -35,6 +35,8 @@ class FavorConfig(PreTrainedConfig):
             ``"averaged"`` and ``"concatenated"``: the frames' tokens as they are (InstructBLIP's).
         diversity_weight: λ of the diversity loss.
         media_token_id: the token that keeps a place for an embedding.
+        tower_memory: MiB for what a frozen tower computes at once, besides its weights; more frames or sound than fit
+            go through it in several calls.
     """
 
     model_type = "favor"
@@ -69,6 +71,7 @@ class FavorConfig(PreTrainedConfig):
     fusion: Literal["synchronised", "separate", "averaged", "concatenated"] = "synchronised"
     diversity_weight: float = 0.01
     media_token_id: int = 0
+    tower_memory: float = 1024
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:

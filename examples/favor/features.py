@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,6 +16,24 @@ from examples.favor.processing_favor import Clip, FavorProcessor, first_question
 from examples.favor.records import Messages
 
 INDEX = "index.json"
+FORMAT = 2  # of the index
+
+
+class Track(NamedTuple):
+    """The pictures or the sound of a conversation.
+
+    Attributes:
+        key: name of its tokens; equal names, equal tokens, while the file stays the same.
+        stamp: size and time of change (ns) of its file; ``None`` if there is no such file: then what is kept stands for
+            it.
+    """
+
+    key: str
+    stamp: list[int] | None
+
+    def is_kept(self, entries: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether these entries of an index hold the file's tokens, as it is now."""
+        return self.key in entries and self.stamp in (None, entries[self.key]["file"])
 
 
 def cache_settings(model: Any, processor: FavorProcessor) -> dict[str, Any]:
@@ -32,19 +50,29 @@ def cache_settings(model: Any, processor: FavorProcessor) -> dict[str, Any]:
         "dtype": str(base.audio_tower.conv1.weight.dtype).removeprefix("torch."),
         "frame_rate": processor.frame_rate,
         "instructed": processor.qformer_tokenizer is not None,
+        "format": FORMAT,
     }
 
 
-def clip_keys(messages: Messages, *, instructed: bool) -> dict[str, str]:
-    """Names of the pictures' and the sound's tokens of a conversation; equal names, equal tokens."""
-    sources, keys = media_sources(messages), {}
+def clip_tracks(messages: Messages, *, instructed: bool) -> dict[str, Track]:
+    """The tracks that a conversation is about: ``"visual"``, ``"sound"``, or both."""
+    sources, tracks = media_sources(messages), {}
     for kind in ("video", "image"):
         if kind in sources:
-            keys["visual"] = json.dumps([kind, str(sources[kind]), first_question(messages) if instructed else None])
+            asked = first_question(messages) if instructed else None
+            tracks["visual"] = _track(sources[kind], kind, str(sources[kind]), asked)
     for kind in ("video", "audio"):  # a sound file takes the place of the video's own sound
         if kind in sources:
-            keys["sound"] = json.dumps(["sound of " + kind, str(sources[kind])])
-    return keys
+            tracks["sound"] = _track(sources[kind], "sound of " + kind, str(sources[kind]))
+    return tracks
+
+
+def _track(file: Any, *key: str | None) -> Track:
+    try:
+        found = Path(file).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return Track(json.dumps(key), None)
+    return Track(json.dumps(key), [found.st_size, found.st_mtime_ns])
 
 
 class FeatureCache:
@@ -65,7 +93,7 @@ class FeatureCache:
             raise CheckpointError(f"features: {self.directory} holds no {INDEX}; make it with the command cache")
         check_settings(self.directory, index["settings"], settings)
         self.instructed = bool(settings["instructed"])
-        self.entries: dict[str, int | None] = index["entries"]
+        self.entries: dict[str, dict[str, Any]] = index["entries"]
         self._open: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,18 +103,20 @@ class FeatureCache:
         """The tokens of a conversation's media; ``None`` if it has none.
 
         Raises:
-            CheckpointError: media that are not in the cache.
+            CheckpointError: media that are not in the cache, or that have changed since.
         """
-        keys = clip_keys(messages, instructed=self.instructed)
-        missing = [key for key in keys.values() if key not in self.entries]
-        if missing:
-            raise CheckpointError(f"features: {self.directory} lacks {missing[0]}; run the command cache on this data")
+        tracks = clip_tracks(messages, instructed=self.instructed)
         features: dict[str, Tensor] = {}
-        for key in keys.values():
-            shard = self.entries[key]
+        for track in tracks.values():
+            if not track.is_kept(self.entries):
+                lack = "holds another state of" if track.key in self.entries else "lacks"
+                raise CheckpointError(
+                    f"features: {self.directory} {lack} {track.key}; run the command cache on this data"
+                )
+            shard = self.entries[track.key]["shard"]
             if shard is not None:
-                features |= self._read(shard, key)
-        return Clip(None, None, None, features) if keys else None
+                features |= self._read(shard, track.key)
+        return Clip(None, None, None, features) if tracks else None
 
     def _read(self, shard: int, key: str) -> dict[str, Tensor]:
         path = shard_path(self.directory, shard)
@@ -122,16 +152,18 @@ class FeatureWriter:
         self.index = index
         self.shard_size = shard_size
         self._pending: dict[str, dict[str, Tensor]] = {}
+        self._stamps: dict[str, list[int] | None] = {}
 
     @property
-    def entries(self) -> Mapping[str, int | None]:
-        """What is kept already."""
-        entries: dict[str, int | None] = self.index["entries"]
+    def entries(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is kept already: by key, the shard (``None`` of media without such a track) and the file's stamp."""
+        entries: dict[str, dict[str, Any]] = self.index["entries"]
         return entries
 
-    def add(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+    def add(self, track: Track, tensors: Mapping[str, Tensor]) -> None:
         """Keeps tokens; of media without such a track there are none, which is kept too."""
-        self._pending[key] = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        self._pending[track.key] = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        self._stamps[track.key] = track.stamp
         if sum(tensor.nbytes for one in self._pending.values() for tensor in one.values()) >= self.shard_size:
             self.flush()
 
@@ -142,13 +174,15 @@ class FeatureWriter:
         tensors = {
             f"{digest(key)}.{name}": tensor for key, one in self._pending.items() for name, tensor in one.items()
         }
-        number = 1 + max((shard for shard in self.entries.values() if shard is not None), default=-1)
+        number = 1 + max((one["shard"] for one in self.entries.values() if one["shard"] is not None), default=-1)
         if tensors:
             names = json.dumps({digest(key): list(one) for key, one in self._pending.items()})
             path = shard_path(self.directory, number)
             save_file(tensors, path.with_suffix(".part"), metadata={"entries": names})
             path.with_suffix(".part").replace(path)
-        self.index["entries"] |= {key: number if one else None for key, one in self._pending.items()}
+        self.index["entries"] |= {
+            key: {"shard": number if one else None, "file": self._stamps[key]} for key, one in self._pending.items()
+        }
         part = self.directory / (INDEX + ".part")
         part.write_text(json.dumps(self.index, indent=1) + "\n")
         part.replace(self.directory / INDEX)
@@ -187,11 +221,13 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def unpadded(features: Mapping[str, Tensor], streams: Mapping[str, tuple[str, str, str]]) -> dict[str, Tensor]:
-    """Tokens and times of the only clip of a batch that :meth:`encode` gave, without padding and masks."""
+def unpadded(
+    features: Mapping[str, Tensor], streams: Mapping[str, tuple[str, str, str]], row: int
+) -> dict[str, Tensor]:
+    """Tokens and times of one clip of a batch that :meth:`encode` gave, without padding and masks."""
     single: dict[str, Tensor] = {}
     for tokens, mask, times in streams.values():
-        if tokens in features:
-            real = features[mask][0].to(torch.bool)
-            single |= {name: features[name][0][real.to(features[name].device)] for name in (tokens, times)}
+        real = features[mask][row].to(torch.bool) if tokens in features else None
+        if real is not None and real.any():
+            single |= {name: features[name][row][real.to(features[name].device)] for name in (tokens, times)}
     return single

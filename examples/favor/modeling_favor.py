@@ -51,6 +51,7 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
+    _can_compile_fullgraph = True  # each step of generation but the first
     _skip_keys_device_placement = "past_key_values"
     _no_split_modules: ClassVar[list[str]] = ["AudioVisualConnector", "HFAudioEncoder"]
 
@@ -147,6 +148,7 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
         event_times: Tensor | None = None,
         media_index: Tensor | None = None,
         num_windows_in_batch: Tensor | int | None = None,
+        read_media: bool = True,
         **kwargs: Any,
     ) -> FavorOutput:
         """Next-token logits, and the loss if there are labels.
@@ -177,12 +179,35 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
             event_times: ``(clip, time)`` int64 microseconds.
             media_index: ``(row,)`` int64: the clip of each row, -1 for none.
             num_windows_in_batch: windows of all micro-batches of a step, over which diversity is averaged.
+            read_media: whether media may be given, here or on another process; not in the later steps of generation.
             **kwargs: for the language model.
         """
-        given: dict[str, Any] = locals()
-        features = {name: given[name] for name in FEATURES if given[name] is not None}
-        if visual_features is None and audio_features is None and event_features is None:
-            features = self.encode(**{name: given[name] for name in MEDIA_INPUTS})
+        features: dict[str, Tensor] = {}
+        if visual_features is not None or audio_features is not None or event_features is not None:
+            features = _present(
+                visual_features=visual_features,
+                video_mask=video_mask,
+                video_spans=video_spans,
+                audio_features=audio_features,
+                audio_mask=audio_mask,
+                audio_times=audio_times,
+                event_features=event_features,
+                event_mask=event_mask,
+                event_times=event_times,
+            )
+        elif read_media:
+            features = self.encode(
+                pixel_values_videos=pixel_values_videos,
+                video_mask=video_mask,
+                video_spans=video_spans,
+                qformer_input_ids=qformer_input_ids,
+                qformer_attention_mask=qformer_attention_mask,
+                input_features=input_features,
+                feature_attention_mask=feature_attention_mask,
+                audio_start=audio_start,
+                input_values=input_values,
+                input_values_mask=input_values_mask,
+            )
         embeddings: LLMEmbeddings | None = None
         if features or (self.training and past_key_values is None):
             text = input_ids if input_ids is not None else inputs_embeds
@@ -221,11 +246,14 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, inputs_embeds: Tensor | None = None, is_first_iteration: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
-        """What a step of generation gets: media only until the cache holds them."""
+        """What a step of generation gets: media only until the cache holds them.
+
+        Later steps are the same for all batches and tokens, so that they compile to one graph.
+        """
         inputs = super().prepare_inputs_for_generation(
             input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
         )
-        wanted = is_first_iteration or not kwargs.get("use_cache", True)
+        wanted = inputs["read_media"] = is_first_iteration or not kwargs.get("use_cache", True)
         cache, new = kwargs.get("past_key_values"), inputs.get("input_ids")
         if wanted and cache is not None and cache.get_seq_length() > 0 and new is not None:
             wanted = bool((new == self.config.media_token_id).any())
@@ -242,6 +270,10 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
         )
         return input_ids, {**kwargs, **media}
+
+
+def _present(**tensors: Tensor | None) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 _ALL_MEDIA = {*MEDIA_INPUTS, *FEATURES, "media_index"}

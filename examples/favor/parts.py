@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -89,9 +90,29 @@ def features_layout(batch: Mapping[str, Tensor]) -> dict[str, Frames | TokenStre
     return layout
 
 
-def is_sharded(module: nn.Module) -> bool:
-    """Whether FSDP2 or ZeRO-3 splits the parameters: then every rank must run the module equally often."""
-    return any(isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in module.parameters())
+def is_sharded(*modules: nn.Module | None) -> bool:
+    """Whether FSDP2 or ZeRO-3 splits the parameters: then every rank must run the modules equally often."""
+    return (
+        dist.is_available()
+        and dist.is_initialized()
+        and any(
+            isinstance(parameter, DTensor) or hasattr(parameter, "ds_id")
+            for module in modules
+            if module is not None
+            for parameter in module.parameters()
+        )
+    )
+
+
+def items_per_call(config: Any, dtype: torch.dtype, limit: float) -> int:
+    """How many pictures or chunks of sound a tower computes within ``limit`` MiB."""
+    tokens = getattr(config, "max_source_positions", None) or (config.image_size // config.patch_size) ** 2 + 1
+    # At its fullest a layer holds its input, what it was normalised to, and the feed-forward, four times as wide,
+    # before and after its non-linearity; attention that is written out holds its weights a few times.
+    numbers = 16 * tokens * config.hidden_size
+    if config._attn_implementation == "eager":
+        numbers += 4 * config.num_attention_heads * tokens * tokens
+    return max(1, int(limit * 2**20 / (numbers * dtype.itemsize)))
 
 
 def build_connector(config: Any) -> nn.Module:

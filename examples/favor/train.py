@@ -20,6 +20,7 @@ from examples.favor.loading import OPTIONS_FILE, load
 from examples.favor.presets import PRESETS, lora_config
 from examples.favor.records import read_examples
 from examples.favor.trainer import FavorTrainer, last_checkpoint
+from examples.favor.workers import WORKERS
 
 RESUME_HELP = "continue the run in --out from this checkpoint, or from its last whole one; begin if there is none"
 
@@ -43,7 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--accumulate", type=int, default=8, metavar="N", help="such batches a step of the optimiser (8)")
     add("--learning-rate", type=float, default=1e-4, help="at its highest: it warms up, then falls as a cosine (1e-4)")
     add("--save-steps", type=int, default=500, metavar="N", help="steps from checkpoint to checkpoint (500)")
-    add("--workers", type=int, default=4, metavar="N", help="processes that read media, for each device (4)")
+    add(
+        "--workers",
+        type=int,
+        default=WORKERS,
+        metavar="N",
+        help=f"processes that read media, for each device ({WORKERS})",
+    )
     add("--seed", type=int, default=42, help="(42)")
     add("--gradient-checkpointing", action="store_true", help="compute activations twice rather than keep them")
     add("--dtype", choices=["float32", "bfloat16"], help="of what is frozen (bfloat16 on a GPU that has it)")
@@ -122,7 +129,8 @@ def prepare(options: argparse.Namespace, device: torch.device) -> tuple[Any, Any
 
 def training_arguments(options: argparse.Namespace) -> TrainingArguments:
     """Trainer's arguments: the defaults here, then the options, then every ``--set``."""
-    half = choose_dtype(options.dtype, "cuda" if torch.cuda.is_available() else "cpu") == torch.bfloat16
+    cuda = torch.cuda.is_available()
+    half = choose_dtype(options.dtype, "cuda" if cuda else "cpu") == torch.bfloat16
     values: dict[str, Any] = {
         "output_dir": options.out,
         "num_train_epochs": options.epochs,
@@ -137,10 +145,12 @@ def training_arguments(options: argparse.Namespace) -> TrainingArguments:
         "logging_steps": 10,
         "logging_first_step": True,
         "report_to": "tensorboard",
+        # Not persistent: a run that is continued would draw other random numbers than one that was never cut.
         "dataloader_num_workers": options.workers,
+        "dataloader_pin_memory": cuda,
+        "accelerator_config": {"non_blocking": cuda},
         "seed": options.seed,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "bf16": half and torch.cuda.is_available(),
+        "bf16": half and cuda,
         "remove_unused_columns": False,
         "label_names": ["labels"],
         "prediction_loss_only": True,

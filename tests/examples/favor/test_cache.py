@@ -1,18 +1,20 @@
 """The feature cache: the same losses as from media, whatever is dropped; nothing stale, nothing lost."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from avfusion import CheckpointError
 from avfusion.media import write_video
 from examples.favor import cache
 from examples.favor.__main__ import main
 from examples.favor.data import Collator, Conversations
-from examples.favor.features import INDEX, FeatureCache, FeatureWriter, cache_settings, shard_path
+from examples.favor.features import INDEX, FeatureCache, FeatureWriter, cache_settings, clip_tracks, shard_path
 from examples.favor.modeling_favor import FavorForConditionalGeneration
 from examples.favor.presets import PRESETS, tiny
 from examples.favor.processing_favor import FavorProcessor
@@ -34,11 +36,17 @@ def _examples(folder: Path) -> list[Example]:
     return [Example(row, str(number)) for number, row in enumerate(rows)]
 
 
-def _cached(model: Any, processor: Any, examples: list[Example], folder: Path) -> FeatureCache:
+def _cached(model: Any, processor: Any, examples: list[Example], folder: Path, **options: int) -> FeatureCache:
     settings = cache_settings(model, processor)
     writer = FeatureWriter(folder, settings, shard_size=10_000)
-    cache.encode_examples(model, processor, examples, writer)
+    cache.encode_examples(model, processor, examples, writer, **options)
     return FeatureCache(folder, settings)
+
+
+def _features(kept: FeatureCache, example: Example) -> dict[str, Tensor]:
+    clip = kept.clip(example.messages)
+    assert clip is None or clip.features is not None
+    return {} if clip is None else dict(clip.features or {})
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -49,7 +57,7 @@ def test_batches_from_the_cache_give_the_loss_of_batches_from_media(
     model, processor = tiny(preset)
     examples = _examples(tmp_path)
     features = _cached(model, processor, examples, tmp_path / "cache")
-    assert len(set(features.entries.values())) > 2  # several shards
+    assert len({entry["shard"] for entry in features.entries.values()}) > 2  # several shards
     sources = [Conversations(examples, processor=processor, features=one, **drop) for one in (None, features)]
     for rows in (range(len(examples)), [4], [2, 4], [6]):
         media, kept = (Collator(processor)([data[index] for index in rows]) for data in sources)
@@ -70,7 +78,91 @@ def test_a_track_is_encoded_once(tmp_path: Path) -> None:
         # The long clip's sound is asked for as a film's and as a sound's, whose clocks may differ.
         assert kinds.count("sound of video") == 3
         assert kinds.count("sound of audio") == 2
-        assert list(features.entries.values()).count(None) == 1  # the silent film's
+        assert [entry["shard"] for entry in features.entries.values()].count(None) == 1  # the silent film's
+
+
+@pytest.mark.parametrize("preset", ["favor-vicuna-7b", "video-salmonn-13b"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_clips_that_are_encoded_together_have_the_tokens_they_have_alone(
+    preset: str, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, processor = tiny(preset)
+    examples = _examples(tmp_path)
+    alone = _cached(model, processor, examples, tmp_path / "alone")
+    calls, encode = [], FavorForConditionalGeneration.encode
+    monkeypatch.setattr(
+        FavorForConditionalGeneration, "encode", lambda self, **inputs: (calls.append(1), encode(self, **inputs))[1]
+    )
+    together = _cached(model, processor, examples, tmp_path / "together", batch_size=4, workers=workers)
+    assert len(calls) == 2  # of six jobs: one of the seven conversations is text alone
+    assert together.entries.keys() == alone.entries.keys()
+    assert [entry["shard"] is None for entry in together.entries.values()].count(True) == 1
+    for example in examples:
+        found, expected = _features(together, example), _features(alone, example)
+        assert found.keys() == expected.keys()
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_a_file_that_changed_is_encoded_anew_and_never_served_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, processor = tiny()
+    examples, folder = _examples(tmp_path), tmp_path / "cache"
+    before = _cached(model, processor, examples, folder)
+    old = [_features(before, example) for example in examples]
+    file = tmp_path / "b.mp4"
+    stamp = file.stat()
+    clip(file, seconds=4.0, seed=7)
+    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
+    of_file = [index for index, example in enumerate(examples) if "b.mp4" in str(example.messages)]
+    assert of_file == [5, 6]
+    data = Conversations(examples, processor=processor, features=before)
+    for index in of_file:
+        with pytest.raises(CheckpointError, match=rf"^{index}: features: .* holds another state of .*b\.mp4.*; run"):
+            data[index]
+    data[0]  # the others are served
+
+    seen: list[int] = []
+    model.vision_tower.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    after = _cached(model, processor, examples, folder)
+    assert seen == [8]  # the changed film's frames
+    fresh = _cached(model, processor, examples, tmp_path / "fresh")
+    for index, example in enumerate(examples):
+        found = _features(after, example)
+        torch.testing.assert_close(found, _features(fresh, example), atol=0, rtol=0)
+        assert (index in of_file) == any(not torch.equal(found[name], old[index][name]) for name in found)
+    seen.clear()
+    _cached(model, processor, examples, folder)
+    assert seen == []
+    file.unlink()  # then what is kept stands for it
+    assert _features(after, examples[5]).keys() == old[5].keys()
+
+
+@pytest.mark.parametrize(("text", "later"), [("12", 1), ("123", 0), ("12", 0)])
+def test_a_change_of_size_or_of_time_is_noticed(text: str, later: int, tmp_path: Path) -> None:
+    file, messages = tmp_path / "a.mp4", asking(tmp_path / "a.mp4", "x")
+    file.write_text("ab")
+    os.utime(file, ns=(10**18, 10**18))
+    entries = {track.key: {"file": track.stamp} for track in clip_tracks(messages, instructed=True).values()}
+    assert len(entries) == 2
+    file.write_text(text)
+    os.utime(file, ns=(10**18, 10**18 + later))
+    for track in clip_tracks(messages, instructed=True).values():
+        assert track.is_kept(entries) == (len(text) == 2 and later == 0)
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_data(tmp_path)
+    for path in tmp_path.glob("*.mp4"):
+        path.write_text("no film")
+    command = ["cache", "--model", "tiny", "--data", str(data), "--out", str(tmp_path / "c"), "--device", "cpu"]
+    for workers in ("0", "1"):
+        assert main([*command, "--workers", workers]) == 2
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "train.jsonl:1: " in line
+        assert ".mp4" in line
+    assert main([*command, "--batch-size", "0"]) == 2
+    assert capsys.readouterr().err == "batch-size: must be at least 1, found 0\n"
 
 
 def test_training_from_the_cache_has_the_losses_of_training_from_media(
@@ -165,6 +257,13 @@ def test_media_that_are_not_in_the_cache_and_damage_are_named(tmp_path: Path) ->
     data = Conversations(examples, processor=processor, features=features)
     with pytest.raises(CheckpointError, match=r"^2: features: .* lacks .*c\.mp4"):
         data[2]
+    index = tmp_path / "cache" / INDEX
+    old = json.loads(index.read_text())
+    del old["settings"]["format"]  # of a time when nothing was kept about the files
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / INDEX).write_text(json.dumps(old))
+    with pytest.raises(CheckpointError, match="must be of format 2, found format None"):
+        FeatureCache(tmp_path / "old", cache_settings(model, processor))
     for shard in (tmp_path / "cache").glob("*.safetensors"):
         shard.write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"^0: features: .*\.safetensors is damaged"):
@@ -181,10 +280,12 @@ def test_a_silent_film_whose_pictures_are_kept_can_be_completed(tmp_path: Path) 
     example = Example(asking(path, "a"), "1")
     writer = FeatureWriter(tmp_path / "cache", cache_settings(model, processor), shard_size=10**6)
     jobs = cache.plan([example], writer)
-    writer.add(str(jobs[0].visual), {"visual_features": torch.zeros(1, 1, 1), "video_spans": torch.zeros(1, 2)})
+    assert jobs[0].visual is not None
+    writer.add(jobs[0].visual, {"visual_features": torch.zeros(1, 1, 1), "video_spans": torch.zeros(1, 2)})
     writer.flush()
     (job,) = cache.plan([example], writer)
     assert job.visual is None
     cache.encode_examples(model, processor, [example], writer)
-    assert writer.entries[str(job.sound)] is None
+    assert job.sound is not None
+    assert writer.entries[job.sound.key]["shard"] is None
     assert cache.plan([example], writer) == []

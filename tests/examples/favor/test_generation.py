@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import set_seed
+from transformers import CompileConfig, set_seed
 
-from examples.favor import FavorForConditionalGeneration
+from examples.favor import FavorForConditionalGeneration, towers
 from examples.favor.presets import PRESETS
 from tests.examples.favor.model_tester import FavorModelTester
 
@@ -47,6 +47,51 @@ def test_the_cache_changes_nothing(ready: Any, options: dict[str, Any]) -> None:
 def test_sampling_gives_as_many_as_asked_for(ready: Any) -> None:
     model, inputs = ready
     assert len(model.generate(**inputs, do_sample=True, num_return_sequences=3, **FOUR)) == 3 * len(inputs["input_ids"])
+
+
+def test_a_static_cache_compiles_to_one_graph_for_all_tokens_and_batches(ready: Any) -> None:
+    model, inputs = ready
+    torch._dynamo.reset()
+    graphs, calls = [], []
+
+    def backend(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+
+        def run(*args: Any) -> Any:
+            calls.append(1)
+            return graph(*args)
+
+        return run
+
+    compiled = CompileConfig(fullgraph=True, backend=backend, mode=None)
+    compiled._compile_all_devices = True  # CPUs too
+    options = {"do_sample": False, "max_new_tokens": 8, "min_new_tokens": 8}
+    text = {name: inputs[name].clone() for name in ("input_ids", "attention_mask")}
+    text["input_ids"][text["input_ids"] == model.config.media_token_id] = 7
+    padded = {**inputs, "attention_mask": inputs["attention_mask"].clone()}
+    padded["attention_mask"][1, :1] = 0  # a row with padding on its left, which is no media token
+    for number, given in enumerate((inputs, text, padded), start=1):
+        expected = model.generate(**given, **options)
+        found = model.generate(**given, **options, cache_implementation="static", compile_config=compiled)
+        assert torch.equal(found, expected)
+        assert len(graphs) == 1
+        assert len(calls) == 7 * number  # every token but the first
+    assert len({tuple(row) for row in expected.tolist()}) > 1
+
+
+@pytest.mark.parametrize("sharded", [True, False])
+def test_only_the_first_step_looks_at_media(ready: Any, sharded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = ready
+    monkeypatch.setattr(towers, "is_sharded", lambda *_: sharded)  # then a batch without media runs towers too
+    seen: list[str] = []
+    for name in ("vision_tower", "audio_tower"):
+        getattr(model, name).register_forward_pre_hook(lambda *_, name=name: seen.append(name))
+    text = {"input_ids": torch.full_like(inputs["input_ids"], 7), "attention_mask": inputs["attention_mask"]}
+    model.generate(**inputs, **FOUR)
+    assert sorted(seen) == ["audio_tower", "vision_tower"]
+    seen.clear()
+    model.generate(**text, **FOUR)
+    assert sorted(seen) == (["audio_tower", "vision_tower"] if sharded else [])
 
 
 def test_beams_encode_each_clip_once(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:

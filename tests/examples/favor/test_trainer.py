@@ -1,5 +1,6 @@
 """Training through the real Trainer: averages, checkpoints, a kill, and that it learns."""
 
+import argparse
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from transformers import set_seed
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from avfusion import InvalidValueError
+from examples.favor import train
 from examples.favor.__main__ import main
 from examples.favor.data import Collator, Conversations
 from examples.favor.loading import load
@@ -255,11 +257,12 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_killed_run_continues_with_the_same_losses(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_killed_run_continues_with_the_same_losses(data: Path, tmp_path: Path, workers: str) -> None:
     def command(out: Path) -> list[str]:
         dropouts = ["--lora-dropout", "0.3", "--drop-audio", "0.3", "--drop-video", "0.3", "--learning-rate", "1e-2"]
         saving = ["--epochs", "4", "--save-steps", "3"]  # two steps an epoch: from the middle of the second
-        return command_line(data, out, "--model", "tiny", *dropouts, *saving)
+        return command_line(data, out, "--model", "tiny", *dropouts, *saving, "--workers", workers)
 
     assert main(command(tmp_path / "whole")) == 0
     whole = curve(tmp_path / "whole")
@@ -327,6 +330,23 @@ def test_settings_have_the_types_that_trainer_declares() -> None:
     assert parsed["weight_decay"] == 0.01
     assert parsed["bf16"] is False
     assert arguments(Path("unused"), **parsed).eval_strategy == "steps"
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_batches_are_pinned_and_copied_without_waiting_where_there_is_a_gpu(
+    cuda: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    options = parser.parse_args(["--model", "tiny", "--data", "x", "--out", str(tmp_path), "--workers", "3"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(train, "TrainingArguments", dict)
+    monkeypatch.setattr(train, "parse_settings", lambda _: {})
+    given: Any = train.training_arguments(options)
+    assert given["dataloader_num_workers"] == 3
+    assert given["dataloader_pin_memory"] is cuda
+    assert given["accelerator_config"] == {"non_blocking": cuda}
 
 
 def test_data_parallelism_of_threads_is_refused(tmp_path: Path) -> None:

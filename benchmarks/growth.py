@@ -12,7 +12,7 @@ from benchmarks.memory import peak_bytes
 from benchmarks.sizes import FRAME_RATE, Sizes
 from benchmarks.suite import Measurement, Result, Settings, Target, times
 
-WINDOWS = (1, 2, 6, 12, 60, 240, 720)
+WINDOWS = (1, 2, 6, 12, 60, 720)
 MINUTE, HOUR = 12, 720  # windows
 SMOKE_WINDOWS, SMOKE_MINUTE, SMOKE_HOUR = (1, 2), 1, 2
 AT_MOST = 1.02

@@ -15,12 +15,12 @@ NAME = "avfusion"
 DEFAULT: AttentionImplementation = inspect.signature(CausalQFormer).parameters["attn_implementation"].default
 
 
-def implementations(device: str, *, training: bool, smoke: bool) -> dict[str, AttentionImplementation]:
+def implementations(device: str) -> dict[str, AttentionImplementation]:
     """Variants by name: the default under the library's own name, then every other backend that can do the work."""
     found: dict[str, AttentionImplementation] = {NAME: DEFAULT}
     left_out = {"varlen_attn"}  # knows no causal structure
-    if device == "cpu" and (training or smoke):
-        left_out.add("flex_attention")  # no gradients on CPUs, and a warning that it is not compiled there
+    if device == "cpu":
+        left_out.add("flex_attention")  # no gradients there, and not compiled
     for name in get_args(AttentionImplementation):
         if name != DEFAULT and name not in left_out:
             found[f"{NAME}, {name}"] = name

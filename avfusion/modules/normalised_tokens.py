@@ -63,4 +63,4 @@ def factoring_pays(tokens: Tensor, windows: int, frame_index: Tensor | None, *, 
         return False
     if frame_index is not None:
         return tokens.shape[0] + frame_index.shape[1] < 0.9 * frame_index.numel()
-    return wants_gradients and not tokens.requires_grad and windows >= 12
+    return wants_gradients and not tokens.requires_grad and windows >= 6

@@ -140,7 +140,7 @@ def test_absorption_needs_few_queries_and_wide_tokens() -> None:
 def test_factoring_needs_windows_to_share_with() -> None:
     tokens = torch.empty(14, 2, 2, 4)
     assert factoring_pays(tokens, 14, None, wants_gradients=True)
-    assert not factoring_pays(tokens, 6, None, wants_gradients=True)
+    assert not factoring_pays(tokens, 5, None, wants_gradients=True)
     assert not factoring_pays(tokens, 14, None, wants_gradients=False)
     assert not factoring_pays(tokens.requires_grad_(), 14, None, wants_gradients=True)
     index = torch.zeros(20, 10, dtype=torch.int64)

@@ -16,6 +16,7 @@ HEAVY = {
     "av",
     "matplotlib",
     "peft",
+    "rapidfuzz",
     "timm",
     "torchmetrics",
     "torchvision",

@@ -1,0 +1,20 @@
+"""The audio-visual evaluation benchmark: its tasks, and what is published for them as records."""
+
+from avfusion.aveb.readers import read_records
+from avfusion.aveb.records import BadRecord, Record, RecordError, Records, shuffled
+from avfusion.aveb.spoken import espeak, make_spoken_questions
+from avfusion.aveb.tasks import TASKS, Task, get_task
+
+__all__ = [
+    "TASKS",
+    "BadRecord",
+    "Record",
+    "RecordError",
+    "Records",
+    "Task",
+    "espeak",
+    "get_task",
+    "make_spoken_questions",
+    "read_records",
+    "shuffled",
+]

@@ -1,0 +1,5 @@
+"""Readers of what the benchmark's authors and its data sets publish."""
+
+from avfusion.aveb.readers.reading import read_records
+
+__all__ = ["read_records"]

@@ -1,0 +1,213 @@
+"""One item of the benchmark, and the order of its candidates."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import overload
+
+from avfusion.errors import InvalidTypeError, InvalidValueError
+
+MEDIA = ("video", "audio", "image")
+"""The kinds of media that a record may have, by the names of its fields."""
+
+
+class RecordError(InvalidValueError):
+    """A record that cannot be read; the message names file and index, what is wrong and what was found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One item: media, a question about them, and the right answers.
+
+    Attributes:
+        id: unique inside a task.
+        task: name of the task, as :func:`get_task` takes it.
+        references: the right answers, at least one.
+        question: what the model is asked; the task's prompt without it.
+        video: file of moving pictures.
+        audio: file of sound; may be the video's own.
+        image: file of a still picture. A record has at least one of the three.
+        candidates: what a multiple-choice question offers.
+        answer_index: place of the right one among the candidates.
+        history: earlier (question, answer) pairs of a dialogue.
+        span: (start, end) of the clip in seconds of the recording it comes from.
+        needs_cut: the files hold the whole recording, of which ``span`` is to be cut; without it they hold the clip.
+        source: the file that the record was read from.
+        index: number of the record in that file, from 0.
+
+    Raises:
+        InvalidValueError: values that do not fit each other.
+        InvalidTypeError: a value of the wrong type.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from avfusion.aveb import Record
+        >>> record = Record(id="1", task="vqa", image=Path("n1.jpg"), question="Is it overcast?", references=("no",))
+        >>> record.audio is None, record.references
+        (True, ('no',))
+    """
+
+    id: str
+    task: str
+    references: tuple[str, ...]
+    question: str | None = None
+    video: Path | None = None
+    audio: Path | None = None
+    image: Path | None = None
+    candidates: tuple[str, ...] | None = None
+    answer_index: int | None = None
+    history: tuple[tuple[str, str], ...] = ()
+    span: tuple[float, float] | None = None
+    needs_cut: bool = False
+    source: Path | None = None
+    index: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("id", "task"):
+            _check_texts((getattr(self, name),), name)
+        if self.question is not None:
+            _check_texts((self.question,), "question")
+        _check_texts(self.references, "references", empty=True)
+        for name in (*MEDIA, "source"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Path):
+                raise InvalidTypeError(f"{name}: must be a Path or None, found {value!r:.80}")
+        if not any(getattr(self, name) for name in MEDIA):
+            raise InvalidValueError(f"media: must have at least one of {', '.join(MEDIA)}, found none")
+        self._check_candidates()
+        if not isinstance(self.history, tuple):
+            raise InvalidTypeError(f"history: must be a tuple of pairs, found {self.history!r:.80}")
+        for pair in self.history:
+            _check_texts(pair, "history", empty=True)
+            if len(pair) != 2:
+                raise InvalidValueError(f"history: must hold pairs of question and answer, found {pair!r:.80}")
+        self._check_span()
+
+    def _check_candidates(self) -> None:
+        if self.candidates is None:
+            if self.answer_index is not None:
+                raise InvalidValueError(f"answer_index: must be None without candidates, found {self.answer_index!r}")
+            return
+        _check_texts(self.candidates, "candidates")
+        if len(self.candidates) < 2:
+            raise InvalidValueError(f"candidates: must be at least two, found {self.candidates!r:.80}")
+        if type(self.answer_index) is not int or not 0 <= self.answer_index < len(self.candidates):
+            raise InvalidValueError(
+                f"answer_index: must be from 0 to {len(self.candidates) - 1}, found {self.answer_index!r}"
+            )
+        if self.references != (self.candidates[self.answer_index],):
+            raise InvalidValueError(
+                f"references: must be the candidate at answer_index alone, {self.candidates[self.answer_index]!r:.80}, "
+                f"found {self.references!r:.80}"
+            )
+
+    def _check_span(self) -> None:
+        if self.span is None:
+            if self.needs_cut:
+                raise InvalidValueError("needs_cut: needs a span, found None")
+            return
+        if (
+            not isinstance(self.span, tuple)
+            or len(self.span) != 2
+            or {type(value) for value in self.span} - {int, float}
+        ):
+            raise InvalidTypeError(f"span: must be two numbers of seconds, found {self.span!r:.80}")
+        start, end = self.span
+        if not 0 <= start < end or not math.isfinite(end):
+            raise InvalidValueError(f"span: must be 0 <= start < end < inf, found {self.span!r:.80}")
+
+    @property
+    def place(self) -> str:
+        """Where the record stands, for messages: ``"FILE[INDEX]"``."""
+        return f"{self.source}[{self.index}]"
+
+
+def _check_texts(values: Sequence[str], name: str, *, empty: bool = False) -> None:
+    if not isinstance(values, tuple) or not all(isinstance(value, str) for value in values):
+        raise InvalidTypeError(f"{name}: must be text, several as a tuple, found {values!r:.80}")
+    if not values:
+        raise InvalidValueError(f"{name}: must not be empty, found {values!r}")
+    if not empty and not all(value.strip() for value in values):
+        raise InvalidValueError(f"{name}: must not be blank, found {values!r:.80}")
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """A record that was left out.
+
+    Attributes:
+        file: the file it stands in.
+        index: its number there, from 0; ``None`` if it is about the whole file.
+        reason: what is wrong and what was found.
+    """
+
+    file: Path
+    index: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}{'' if self.index is None else f'[{self.index}]'}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Records(Sequence[Record]):
+    """What was read from a file: a sequence of records that also tells what was left out.
+
+    Attributes:
+        records: the records, in the order of the file.
+        skipped: bad records that were left out, in the order of the file.
+        layout: name of the layout that the file was found to have.
+    """
+
+    records: tuple[Record, ...]
+    skipped: tuple[BadRecord, ...] = ()
+    layout: str = ""
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Record, ...]: ...
+    def __getitem__(self, index: int | slice) -> Record | tuple[Record, ...]:
+        return self.records[index]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+
+def shuffled(record: Record, seed: int = 0) -> Record:
+    """The record with its candidates in another order, always the same one for a seed and an id.
+
+    In two of the published sets the third candidate is right in 48 % of the items, so that a model that always answers
+    the third looks as good as the published systems. The order comes from a SHA-256 hash: it does not depend on the
+    process, the platform or the version of Python. A record without candidates is returned as it is.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from avfusion.aveb import Record, shuffled
+        >>> record = Record(
+        ...     id="1", task="video_qa", video=Path("1.mp4"), references=("cat",),
+        ...     candidates=("dog", "cat"), answer_index=1
+        ... )
+        >>> other = shuffled(record, seed=3)
+        >>> other.candidates[other.answer_index], other == shuffled(record, seed=3)
+        ('cat', True)
+    """
+    if record.candidates is None or record.answer_index is None:
+        return record
+    order = sorted(range(len(record.candidates)), key=lambda place: stable_hash(seed, record.id, place))
+    return replace(
+        record,
+        candidates=tuple(record.candidates[place] for place in order),
+        answer_index=order.index(record.answer_index),
+    )
+
+
+def stable_hash(*parts: object) -> int:
+    """A number from the texts of the parts, the same in every process and on every machine."""
+    text = "\0".join(map(str, parts))
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(), "big")

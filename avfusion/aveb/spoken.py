@@ -1,0 +1,104 @@
+"""Spoken questions about images, made from written ones."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from avfusion.aveb.records import Record
+from avfusion.errors import InvalidValueError
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def make_spoken_questions(
+    records: Iterable[Record], speak: Callable[[str, Path], object], out_dir: str | Path
+) -> list[Record]:
+    """Records of ISQA from those of OCR and VQA: the question is spoken in a file and no longer written.
+
+    A file is written under a temporary name and then given its own, so that one that is there is whole: it is kept, and
+    a run that was broken off goes on where it stopped. The name holds a hash of the question. Another voice needs
+    another folder.
+
+    Args:
+        records: records with an image and a question.
+        speak: called as ``speak(text, path)``, writes a wav; :func:`espeak`, or any text-to-speech.
+        out_dir: folder of the spoken questions; made if it is not there.
+
+    Returns:
+        A record for each, in the same order, with the id ``TASK-ID``.
+
+    Raises:
+        InvalidValueError: a record without image or question, two with one id, or a file that is not a wav.
+
+    Example:
+        >>> import pathlib, tempfile, wave
+        >>> from avfusion.aveb import Record, make_spoken_questions
+        >>> def hum(text, path):  # a stand-in for a voice
+        ...     with wave.open(str(path), "wb") as file:
+        ...         file.setparams((1, 2, 16000, 0, "NONE", None))
+        ...         file.writeframes(bytes(320 * len(text)))
+        >>> written = Record(
+        ...     id="7", task="vqa", image=pathlib.Path("n1.jpg"), question="Is it overcast?", references=("no",)
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [spoken] = make_spoken_questions([written], hum, folder)
+        >>> spoken.id, spoken.question, spoken.audio.suffix
+        ('vqa-7', None, '.wav')
+    """
+    folder = Path(out_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    made: dict[str, Record] = {}
+    for record in records:
+        name = f"{record.task}-{record.id}"
+        if record.image is None or not record.question:
+            raise InvalidValueError(f"records: each must have an image and a question, {name!r:.80} has not")
+        if name in made:
+            raise InvalidValueError(f"records: ids must differ, found {name!r} twice")
+        mark = hashlib.sha256(f"{name}\0{record.question}".encode()).hexdigest()[:12]
+        audio = folder / f"{_UNSAFE.sub('_', name)[:80]}-{mark}.wav"
+        if not audio.is_file():
+            _write(record.question, speak, audio)
+        made[name] = replace(record, id=name, task="isqa", question=None, audio=audio)
+    return list(made.values())
+
+
+def _write(text: str, speak: Callable[[str, Path], object], audio: Path) -> None:
+    part = audio.with_name(f".{audio.stem}.{os.getpid()}.wav")
+    try:
+        speak(text, part)
+        start = part.read_bytes()[:12] if part.is_file() else b""
+        if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+            raise InvalidValueError(f"speak: must write a wav to {part}, found {start or 'no file'!r}")
+        part.replace(audio)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def espeak(text: str, path: Path, *, voice: str = "en-us") -> None:
+    """Speaks with the program espeak-ng.
+
+    Args:
+        text: what to say.
+        path: the wav to write.
+        voice: name of one of espeak-ng's voices.
+
+    Raises:
+        InvalidValueError: espeak-ng is not installed, or failed.
+
+    Example:
+        >>> from functools import partial
+        >>> from avfusion.aveb import espeak
+        >>> british = partial(espeak, voice="en-gb")  # goes to make_spoken_questions
+    """
+    program = shutil.which("espeak-ng")
+    if program is None:
+        raise InvalidValueError("speak: espeak-ng is not installed; install it, or give another callable")
+    command = [program, "-v", voice, "-w", str(path), "--stdin"]
+    done = subprocess.run(command, input=text, encoding="utf-8", capture_output=True, check=False)
+    if done.returncode:
+        raise InvalidValueError(f"speak: espeak-ng failed on {text!r:.80} ({done.stderr.strip()})")

@@ -17,6 +17,10 @@ from torch.nn import functional
 from avfusion.functional.backends.eager import masked_softmax
 from avfusion.functional.masks import let_see_something
 
+# Elements of what the queries of some windows find, where no gradients are wanted: four published windows, whose
+# intermediate results a CPU keeps in its cache and in memory that it has already touched.
+_AT_ONCE = 4 * 12 * 32 * 1536
+
 
 def absorption_pays(query: Tensor, key_value: Tensor, width: int, heads: int) -> bool:
     """Whether the operations fall by more than a tenth.
@@ -75,6 +79,22 @@ def absorbed_attention(
     """
     windows, _, wide = key_value.shape
     shared, queries, width = query.shape
+    few = max(_AT_ONCE // (heads * queries * wide), 1)
+    if windows > few and _keeps_nothing(key_value):
+        parts = [
+            absorbed_attention(
+                query if shared < windows else query[start : start + few],
+                key_value[start : start + few],
+                key,
+                value,
+                heads,
+                key_mask=None if key_mask is None else key_mask[start : start + few],
+                dropout_p=dropout_p,
+                average_unseen=average_unseen,
+            )
+            for start in range(0, windows, few)
+        ]
+        return torch.cat(parts)
     by_head = query.view(shared, queries, heads, width // heads).permute(2, 0, 1, 3).flatten(1, 2)
     by_head = by_head / math.sqrt(width // heads)
     seeking = (by_head @ key.weight.view(heads, -1, wide)).unflatten(1, (shared, queries))
@@ -101,3 +121,8 @@ def absorbed_attention(
         if average_unseen
         else mixed.masked_fill(~sees, 0)
     )
+
+
+def _keeps_nothing(tokens: Tensor) -> bool:
+    """Whether intermediate results are free for the next windows, and small ones faster."""
+    return tokens.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()

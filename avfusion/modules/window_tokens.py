@@ -76,7 +76,8 @@ def embed_tokens(
         normalised = normalised.flatten(1, 2)
     else:
         normalised = normalised.index_select(0, frame_index.flatten()).view(windows, frames * slots, -1)
-    return WindowTokens(dropout(normalised + places), mask, causal, None)
+    # In place, because LayerNorm's backward pass does not look at its result.
+    return WindowTokens(dropout(normalised.add_(places)), mask, causal, None)
 
 
 def used_slots(mask: Tensor) -> Tensor | None:

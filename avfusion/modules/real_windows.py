@@ -10,9 +10,9 @@ from avfusion.functional.packing import WindowGroup, group_mask, group_windows
 from avfusion.functional.windows import WindowLayout
 from avfusion.types import Frames
 
-# Elements of the tokens of a chunk, where no gradients are wanted: six published windows on a CPU, whose intermediate
+# Elements of the tokens of a chunk, where no gradients are wanted: four published windows on a CPU, whose intermediate
 # results then stay in its cache; enough on other devices to fill them.
-_CHUNK_ELEMENTS = {"cpu": 6 * 320 * 1536}
+_CHUNK_ELEMENTS = {"cpu": 4 * 320 * 1536}
 _MANY_ELEMENTS = 64 * 320 * 1536
 
 

@@ -24,5 +24,7 @@ def run(
         seen = slice(0, start + size) if causal.direction == "causal" else slice(start, None)
         allowed = None if key_mask is None else let_see_something(key_mask[:, None, None, seen])
         rows = query[:, :, start : start + size]
-        mixed.append(sdpa.fused(rows, key[:, :, seen], value[:, :, seen], allowed, dropout_p))
-    return torch.cat(mixed, 2)
+        mixed.append(sdpa.fused(rows, key[:, :, seen], value[:, :, seen], allowed, dropout_p).transpose(1, 2))
+    return torch.cat(mixed, 1).transpose(
+        1, 2
+    )  # in memory a token's heads follow each other, as the next map wants them

@@ -221,12 +221,11 @@ def _epochs(
     files = [_clip(folder / f"epoch{number}.mp4", seconds, number, settings) for number in range(clips)]
     rows = [[*conversation("What?", video=file), answer] for file in files]
     examples = [Example(row, str(number)) for number, row in enumerate(rows)]
-    workers = 1 if settings.smoke else WORKERS
 
     chosen = cache_settings(model, processor)
     writer = FeatureWriter(folder / "features", chosen, shard_size=10**8)
     start = time.perf_counter()
-    encode_examples(model, processor, examples, writer, batch_size=4, workers=workers)
+    encode_examples(model, processor, examples, writer, batch_size=4, workers=1 if settings.smoke else WORKERS)
     making = time.perf_counter() - start
     features = FeatureCache(folder / "features", chosen)
 
@@ -238,7 +237,7 @@ def _epochs(
     for number in range(2 if settings.smoke else 1 + min(settings.rounds, EPOCHS)):  # the first one warms up
         for name, source in sources.items():
             data = Conversations(examples, processor=processor, features=source)
-            trainer = _trainer(adapted, processor, data, folder / "out", workers, settings)
+            trainer = _trainer(adapted, processor, data, folder, cached=source is not None, settings=settings)
             start = time.perf_counter()
             trainer.train()
             if number > 0:
@@ -256,13 +255,14 @@ def _epochs(
 
 
 def _trainer(
-    model: Any, processor: FavorProcessor, data: Conversations, out: Path, workers: int, settings: Settings
+    model: Any, processor: FavorProcessor, data: Conversations, folder: Path, *, cached: bool, settings: Settings
 ) -> FavorTrainer:
     """As the command line would make it, without checkpoints and words."""
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
-    given = ["--model", PRESET, "--data", "none", "--out", str(out), "--epochs", "1", "--workers", str(workers)]
+    given = ["--model", PRESET, "--data", "none", "--out", str(folder / "out"), "--epochs", "1"]
     given += ["--batch-size", "4", "--accumulate", "1"]
+    given += ["--features", str(folder / "features")] * cached + ["--workers", "1"] * settings.smoke
     quiet = ("save_strategy=no", "report_to=none", "logging_strategy=no", "disable_tqdm=true")
     given += [part for value in quiet for part in ("--set", value)]
     if settings.device == "cpu":

@@ -47,9 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--workers",
         type=int,
-        default=WORKERS,
         metavar="N",
-        help=f"processes that read media, for each device ({WORKERS})",
+        help=f"processes that read media, for each device ({WORKERS}; kept features beside a CPU's own work: 0)",
     )
     add("--seed", type=int, default=42, help="(42)")
     add("--gradient-checkpointing", action="store_true", help="compute activations twice rather than keep them")
@@ -130,6 +129,8 @@ def prepare(options: argparse.Namespace, device: torch.device) -> tuple[Any, Any
 def training_arguments(options: argparse.Namespace) -> TrainingArguments:
     """Trainer's arguments: the defaults here, then the options, then every ``--set``."""
     cuda = torch.cuda.is_available()
+    # Kept features are read in milliseconds; a process for it would take its core from a model that computes there.
+    workers = 0 if options.features and not cuda else WORKERS
     half = choose_dtype(options.dtype, "cuda" if cuda else "cpu") == torch.bfloat16
     values: dict[str, Any] = {
         "output_dir": options.out,
@@ -146,7 +147,7 @@ def training_arguments(options: argparse.Namespace) -> TrainingArguments:
         "logging_first_step": True,
         "report_to": "tensorboard",
         # Not persistent: a run that is continued would draw other random numbers than one that was never cut.
-        "dataloader_num_workers": options.workers,
+        "dataloader_num_workers": workers if options.workers is None else options.workers,
         "dataloader_pin_memory": cuda,
         "accelerator_config": {"non_blocking": cuda},
         "seed": options.seed,

@@ -29,6 +29,7 @@ from examples.favor.processing_favor import conversation
 from examples.favor.records import Example
 from examples.favor.train import parse_settings
 from examples.favor.trainer import FavorTrainer, last_checkpoint
+from examples.favor.workers import WORKERS
 from tests.examples.favor.media import clip
 from tests.examples.favor.training import arguments, asking, command_line, curve, save_base, write_data
 
@@ -347,6 +348,24 @@ def test_batches_are_pinned_and_copied_without_waiting_where_there_is_a_gpu(
     assert given["dataloader_num_workers"] == 3
     assert given["dataloader_pin_memory"] is cuda
     assert given["accelerator_config"] == {"non_blocking": cuda}
+
+
+@pytest.mark.parametrize(
+    ("features", "cuda", "workers"), [(None, False, WORKERS), ("kept", False, 0), ("kept", True, WORKERS)]
+)
+def test_kept_features_are_read_without_workers_beside_a_cpu_that_computes(
+    features: str | None, cuda: bool, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    given = ["--model", "tiny", "--data", "x", "--out", str(tmp_path)]
+    options = parser.parse_args(given if features is None else [*given, "--features", features])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(train, "TrainingArguments", dict)
+    monkeypatch.setattr(train, "parse_settings", lambda _: {})
+    chosen: Any = train.training_arguments(options)
+    assert chosen["dataloader_num_workers"] == workers
 
 
 def test_data_parallelism_of_threads_is_refused(tmp_path: Path) -> None:

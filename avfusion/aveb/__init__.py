@@ -1,6 +1,6 @@
 """The audio-visual evaluation benchmark: its tasks, and what is published for them as records."""
 
-from avfusion.aveb.readers import read_records
+from avfusion.aveb.readers import read_records, write_records
 from avfusion.aveb.records import BadRecord, Record, RecordError, Records, shuffled
 from avfusion.aveb.spoken import espeak, make_spoken_questions
 from avfusion.aveb.tasks import TASKS, Task, get_task
@@ -17,4 +17,5 @@ __all__ = [
     "make_spoken_questions",
     "read_records",
     "shuffled",
+    "write_records",
 ]

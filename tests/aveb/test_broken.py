@@ -139,7 +139,7 @@ def test_messages_say_what_is_wrong(file: Path, task: str, change: dict[str, Any
 @pytest.mark.parametrize(
     ("task", "content", "words"),
     [
-        ("avm", '[{"category": 3}]', "must have a layout of avm (VGG-Sound: a CSV of video"),
+        ("avm", '[{"category": 3}]', "VGG-Sound: a CSV of video"),
         ("avm", '[{"category": 3}]', "VGG-Sound Source: a JSON array of objects with"),
         ("avm", '[{"category": 3}]', "found JSON with the keys ['category']"),
         ("vqa", "[1, 2]", "found JSON of int"),

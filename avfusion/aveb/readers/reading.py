@@ -15,6 +15,7 @@ from avfusion.aveb.readers.layout import Context, Layout
 from avfusion.aveb.readers.librispeech import LIBRISPEECH
 from avfusion.aveb.readers.manifest import MANIFEST
 from avfusion.aveb.readers.media import MediaRoot, is_file
+from avfusion.aveb.readers.native import NATIVE
 from avfusion.aveb.readers.nextqa import NEXTQA
 from avfusion.aveb.readers.source import Broken, Source
 from avfusion.aveb.readers.spokencoco import SPOKENCOCO
@@ -25,6 +26,7 @@ from avfusion.aveb.tasks import Task, get_task
 from avfusion.errors import InvalidTypeError, InvalidValueError
 
 _LAYOUTS = (
+    NATIVE,
     LIBRISPEECH,
     HOW2,
     AUDIOCAPS,

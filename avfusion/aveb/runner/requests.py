@@ -1,0 +1,88 @@
+"""What a model is asked, and what a model is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Protocol, runtime_checkable
+
+from avfusion.aveb.records import Record
+from avfusion.aveb.tasks import get_task
+
+CHOOSE = "Answer with the letter of the right option."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One thing to answer.
+
+    Attributes:
+        id: the record's.
+        task: the record's.
+        prompt: the whole question: with its candidates, each after a letter, if it is multiple choice.
+        history: earlier (question, answer) pairs of a dialogue.
+        video: file of moving pictures, or ``None``; so are the next two.
+        audio: file of sound; may be the video's own.
+        image: file of a still picture.
+        span: seconds of the files that are asked about; ``None`` for all.
+    """
+
+    id: str
+    task: str
+    prompt: str
+    history: tuple[tuple[str, str], ...] = ()
+    video: Path | None = None
+    audio: Path | None = None
+    image: Path | None = None
+    span: tuple[float, float] | None = None
+
+
+@runtime_checkable
+class Answerer(Protocol):
+    """Any model: answers a few requests at once, in their order.
+
+    What it raises as ``InvalidValueError``, ``InvalidTypeError`` or ``OSError`` is about a request, such as a file that
+    cannot be read; anything else ends the run.
+
+    Example:
+        >>> class Silent:
+        ...     def answer(self, requests):
+        ...         return ["" for request in requests]
+        >>> from avfusion.aveb.runner import Answerer
+        >>> isinstance(Silent(), Answerer)
+        True
+    """
+
+    def answer(self, requests: Sequence[Request]) -> Sequence[str]:
+        """A text for each request."""
+        ...
+
+
+def make_request(record: Record, *, blind: bool = False) -> Request:
+    """What a record asks.
+
+    Args:
+        record: its candidates are offered in its own order; see :func:`~avfusion.aveb.shuffled`.
+        blind: withhold the media.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from avfusion.aveb import Record
+        >>> from avfusion.aveb.runner import make_request
+        >>> record = Record(
+        ...     id="1", task="video_qa", video=Path("1.mp4"), question="Who barks?", references=("a dog",),
+        ...     candidates=("a cat", "a dog"), answer_index=1
+        ... )
+        >>> print(make_request(record).prompt)
+        Who barks?
+        A. a cat
+        B. a dog
+        Answer with the letter of the right option.
+    """
+    prompt = record.question or get_task(record.task).prompt or ""
+    if record.candidates is not None:
+        options = (f"{letter}. {text}" for letter, text in zip(ascii_uppercase, record.candidates, strict=False))
+        prompt = "\n".join((prompt, *options, CHOOSE))
+    media = {} if blind else {"video": record.video, "audio": record.audio, "image": record.image}
+    span = record.span if record.needs_cut and not blind else None
+    return Request(id=record.id, task=record.task, prompt=prompt, history=record.history, span=span, **media)

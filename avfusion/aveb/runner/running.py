@@ -1,0 +1,182 @@
+"""A model through tasks: in batches, over processes, and on from where a run was cut."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from avfusion.aveb.records import Record, shuffled
+from avfusion.aveb.runner.answers import Answer, AnswerLog, read_answers
+from avfusion.aveb.runner.processes import Processes
+from avfusion.aveb.runner.requests import Answerer, make_request
+from avfusion.errors import InvalidTypeError, InvalidValueError
+
+SETTINGS = "settings.json"
+
+
+def run_task(
+    model: Answerer,
+    records: Sequence[Record],
+    out: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    batch_size: int = 1,
+    seed: int = 0,
+    blind: bool = False,
+    skip_bad: bool = False,
+    progress: bool = False,
+) -> list[Answer]:
+    """Asks a model about every record of a task and writes ``OUT/TASK.jsonl``, in the order of the records.
+
+    Every answer is on the disk before the next is asked for. A run that is cut goes on: what is answered is not asked
+    again. Under ``accelerate launch`` or ``torchrun`` the processes share the records, and the same file comes out.
+
+    Args:
+        model: what answers.
+        records: of one task, with ids that differ.
+        out: folder of the answers.
+        settings: what else decides the answers, such as the model's name: a run in a folder of other settings is
+            refused.
+        batch_size: requests at once.
+        seed: of the order in which candidates are shown.
+        blind: withhold the media.
+        skip_bad: go on where a record cannot be asked, for example because of a broken file, and write down why; such a
+            record counts as answered with nothing. Without it the run ends there.
+        progress: show a bar.
+
+    Returns:
+        The answers of all processes, in the order of the records.
+
+    Raises:
+        InvalidValueError: records of several tasks or none, other settings, a record that cannot be asked, or a model
+            that gives too few answers or too many.
+        InvalidTypeError: a model that gives anything but text.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from avfusion.aveb import Record
+        >>> from avfusion.aveb.runner import run_task
+        >>> class Parrot:
+        ...     def answer(self, requests):
+        ...         return [request.prompt for request in requests]
+        >>> records = [Record(id="1", task="asr", audio=Path("1.flac"), references=("hello",))]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [answer] = run_task(Parrot(), records, folder)
+        >>> answer.prediction, answer.references
+        ('Transcribe the speech.', ('hello',))
+    """
+    task = _only_task(records)
+    if batch_size < 1:
+        raise InvalidValueError(f"batch_size: must be at least 1, found {batch_size}")
+    folder, processes = Path(out), Processes()
+    if processes.first:
+        _agree(folder, task, {**(settings or {}), "seed": seed, "blind": blind}, records)
+    processes.wait()
+    done = {answer.id: answer for path in _parts(folder, task) for answer in read_answers(path, torn=True)}
+    waiting = [record for record in records if record.id not in done]
+    share = waiting[processes.rank :: processes.count]
+    processes.wait()  # until all have read what there is
+    part = folder / f"{task}.part{processes.rank}.jsonl"
+    with AnswerLog(part) as log:
+        for batch in _batches(share, batch_size, progress and processes.first, task):
+            for answers in _answered(model, batch, seed=seed, blind=blind, skip_bad=skip_bad):
+                log.add(answers)
+    processes.wait()
+    if processes.first:
+        _join(folder, task, records)
+    processes.wait()
+    return read_answers(folder / f"{task}.jsonl")
+
+
+def _only_task(records: Sequence[Record]) -> str:
+    tasks = sorted({record.task for record in records})
+    if len(tasks) != 1:
+        raise InvalidValueError(f"records: must be of one task, found {tasks}")
+    if len({record.id for record in records}) < len(records):
+        raise InvalidValueError(f"records: ids must differ, found {len(records)} records of {tasks[0]} with fewer ids")
+    return tasks[0]
+
+
+def _agree(folder: Path, task: str, settings: dict[str, Any], records: Sequence[Record]) -> None:
+    """Writes down the settings, or compares them with those that the folder's answers were made with."""
+    ids = hashlib.sha256("\0".join(record.id for record in records).encode("utf-8", "surrogatepass")).hexdigest()
+    path = folder / SETTINGS
+    known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {**settings, "records": {}}
+    for name in sorted(({*known} | {*settings}) - {"records"}):
+        if known.get(name) != settings.get(name):
+            raise InvalidValueError(
+                f"out: {folder} holds answers made with {name}={known.get(name)!r}, found {settings.get(name)!r}; "
+                "choose another folder"
+            )
+    if known["records"].setdefault(task, ids) != ids:
+        raise InvalidValueError(f"out: {folder} holds answers to other records of {task}; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(path, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
+
+
+def _parts(folder: Path, task: str) -> list[Path]:
+    """What has been answered: the joined file, and the part of every process of this run and of those before it."""
+    return [*folder.glob(f"{task}.jsonl"), *sorted(folder.glob(f"{task}.part*.jsonl"))]
+
+
+def _batches(records: Sequence[Record], size: int, progress: bool, task: str) -> Iterator[Sequence[Record]]:
+    if not progress:
+        yield from (records[start : start + size] for start in range(0, len(records), size))
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=len(records), desc=task, unit="record", disable=None) as bar:
+        for start in range(0, len(records), size):
+            yield records[start : start + size]
+            bar.update(min(size, len(records) - start))
+
+
+def _answered(
+    model: Answerer, records: Sequence[Record], *, seed: int, blind: bool, skip_bad: bool
+) -> Iterator[list[Answer]]:
+    """Answers to a batch; where one record spoils it, each by itself."""
+    shown = [shuffled(record, seed) for record in records]
+    try:
+        said = model.answer([make_request(record, blind=blind) for record in shown])
+    except (InvalidValueError, InvalidTypeError, OSError) as error:
+        if len(records) > 1:
+            for record in records:
+                yield from _answered(model, [record], seed=seed, blind=blind, skip_bad=skip_bad)
+            return
+        if not skip_bad:
+            raise InvalidValueError(f"{records[0].task} {records[0].id}, {records[0].place}: {error}") from error
+        yield [Answer.of(records[0], shown[0], "", str(error))]
+        return
+    texts = _checked(said, len(records))
+    yield [Answer.of(record, other, text) for record, other, text in zip(records, shown, texts, strict=True)]
+
+
+def _checked(said: Sequence[str], count: int) -> Sequence[str]:
+    if isinstance(said, str) or len(said) != count:
+        found = "a text" if isinstance(said, str) else len(said)
+        raise InvalidValueError(f"model: must give an answer to each of {count} requests, found {found}")
+    wrong = next((text for text in said if not isinstance(text, str)), "")
+    if not isinstance(wrong, str):
+        raise InvalidTypeError(f"model: must answer with text, found {type(wrong).__name__}")
+    return said
+
+
+def _join(folder: Path, task: str, records: Sequence[Record]) -> None:
+    """All parts as one file in the order of the records; only then are the parts taken away."""
+    answers = {answer.id: answer for path in _parts(folder, task) for answer in read_answers(path, torn=True)}
+    _write(folder / f"{task}.jsonl", "".join(answers[record.id].line() for record in records))
+    for path in folder.glob(f"{task}.part*.jsonl"):
+        path.unlink()
+
+
+def _write(path: Path, text: str) -> None:
+    """Replaces a file in one step."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -44,7 +44,7 @@ HF = {
 }
 ALWAYS = set(sys.stdlib_module_names) | {"einops", "torch"}
 # Third parties that a unit may import beside torch and einops.
-SCORING = {"pycocoevalcap", "rapidfuzz", "torchmetrics", "whisper_normalizer"}
+SCORING = {"matplotlib", "pycocoevalcap", "rapidfuzz", "torchmetrics", "tqdm", "whisper_normalizer"}
 EXTRAS = {"media": {"av", "numpy"}, "encoders": HF, "interop": HF, "models": HF, "aveb": HF | {"av"} | SCORING}
 # The core may use these where they are installed, and has to go on without them.
 GUARDED = {"huggingface_hub", "jaxtyping", "safetensors"}

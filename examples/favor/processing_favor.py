@@ -217,6 +217,23 @@ class FavorProcessor(ProcessorMixin):
         question = first_question(messages) if self.qformer_tokenizer is not None else None
         return self._load(source, question, use_audio_in_video, {}) if source else None
 
+    def read(self, path: str | Path, **options: Any) -> Media:
+        """A file, or with ``start`` and ``end`` some seconds of it, at the rates and size that the towers want.
+
+        Args:
+            path: a local file.
+            **options: of :func:`avfusion.media.load_media`.
+        """
+        size = dict(getattr(self.image_processor, "size", None) or {})
+        whole = not getattr(self.image_processor, "do_center_crop", False) and {"height", "width"} <= size.keys()
+        return load_media(
+            path,
+            frame_rate=self.frame_rate,
+            sample_rate=self.feature_extractor.sampling_rate,
+            size=(size["height"], size["width"]) if whole else None,
+            **options,
+        )
+
     def __call__(
         self,
         text: Sequence[str] | Sequence[Sequence[str]],
@@ -291,17 +308,9 @@ class FavorProcessor(ProcessorMixin):
             raise InvalidTypeError(f"{kind}: must be a file, Media, Video or Waveform, found {type(value).__name__}")
         key = (str(value), kind, audio)
         if key not in loaded:
-            size = dict(getattr(self.image_processor, "size", None) or {})
-            whole = not getattr(self.image_processor, "do_center_crop", False) and {"height", "width"} <= size.keys()
-            loaded[key] = load_media(
-                value,
-                frame_rate=self.frame_rate,
-                sample_rate=self.feature_extractor.sampling_rate,
-                size=(size["height"], size["width"]) if whole else None,
-                video=kind != "audio",
-                audio=kind != "image" and audio,
-                require=["audio" if kind == "audio" else "video"],
-            )
+            require = ["audio" if kind == "audio" else "video"]
+            audio = kind != "image" and audio
+            loaded[key] = self.read(value, video=kind != "audio", audio=audio, require=require)
         return loaded[key].video, loaded[key].waveform
 
     def _media(self, clips: Sequence[Clip]) -> tuple[dict[str, Tensor], list[int]]:

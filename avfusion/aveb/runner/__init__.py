@@ -10,14 +10,11 @@ from avfusion.aveb.runner.data import find_data
 from avfusion.aveb.runner.loading import load_model
 from avfusion.aveb.runner.published import load_answers
 from avfusion.aveb.runner.report import as_html, as_markdown, chart, write_report
-from avfusion.aveb.runner.requests import Answerer, Request, make_request
 from avfusion.aveb.runner.running import run_task
 from avfusion.aveb.runner.scoring import TaskScore, baselines, score_answers
 
 __all__ = [
     "Answer",
-    "Answerer",
-    "Request",
     "TaskScore",
     "as_html",
     "as_markdown",
@@ -26,7 +23,6 @@ __all__ = [
     "find_data",
     "load_answers",
     "load_model",
-    "make_request",
     "read_answers",
     "run_task",
     "score_answers",

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from avfusion.aveb.runner.requests import Answerer
+from avfusion.aveb.requests import Answerer
 from avfusion.errors import InvalidTypeError, InvalidValueError
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from avfusion.aveb.records import Record, shuffled
+from avfusion.aveb.requests import Answerer, make_request
 from avfusion.aveb.runner.answers import Answer, AnswerLog, read_answers
 from avfusion.aveb.runner.processes import Processes
-from avfusion.aveb.runner.requests import Answerer, make_request
 from avfusion.errors import InvalidTypeError, InvalidValueError
 
 SETTINGS = "settings.json"

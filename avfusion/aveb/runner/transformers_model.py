@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from avfusion.aveb.runner.requests import Request
+from avfusion.aveb.requests import Request
 from avfusion.errors import InvalidValueError
 from avfusion.media import load_media
 

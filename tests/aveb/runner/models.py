@@ -5,8 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from avfusion.aveb import Record
-from avfusion.aveb.runner import Request
+from avfusion.aveb import Record, Request
 from avfusion.errors import MediaError
 
 

@@ -48,7 +48,7 @@ class Answerer(Protocol):
         >>> class Silent:
         ...     def answer(self, requests):
         ...         return ["" for request in requests]
-        >>> from avfusion.aveb.runner import Answerer
+        >>> from avfusion.aveb import Answerer
         >>> isinstance(Silent(), Answerer)
         True
     """
@@ -67,8 +67,7 @@ def make_request(record: Record, *, blind: bool = False) -> Request:
 
     Example:
         >>> from pathlib import Path
-        >>> from avfusion.aveb import Record
-        >>> from avfusion.aveb.runner import make_request
+        >>> from avfusion.aveb import Record, make_request
         >>> record = Record(
         ...     id="1", task="video_qa", video=Path("1.mp4"), question="Who barks?", references=("a dog",),
         ...     candidates=("a cat", "a dog"), answer_index=1

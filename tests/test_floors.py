@@ -44,8 +44,9 @@ HF = {
 }
 ALWAYS = set(sys.stdlib_module_names) | {"einops", "torch"}
 # Third parties that a unit may import beside torch and einops.
-SCORING = {"matplotlib", "pycocoevalcap", "rapidfuzz", "torchmetrics", "tqdm", "whisper_normalizer"}
-EXTRAS = {"media": {"av", "numpy"}, "encoders": HF, "interop": HF, "models": HF, "aveb": HF | {"av"} | SCORING}
+SCORING = {"pycocoevalcap", "rapidfuzz", "torchmetrics", "whisper_normalizer"}
+MAKING = {"PIL", "espeakng_loader", "matplotlib", "tqdm"}
+EXTRAS = {"media": {"av", "numpy"}, "encoders": HF, "interop": HF, "models": HF, "aveb": HF | {"av"} | SCORING | MAKING}
 # The core may use these where they are installed, and has to go on without them.
 GUARDED = {"huggingface_hub", "jaxtyping", "safetensors"}
 

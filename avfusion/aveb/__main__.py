@@ -11,6 +11,7 @@ from avfusion.errors import InvalidTypeError, InvalidValueError
 COMMANDS = {
     "run": "ask a model about every record of the tasks",
     "score": "figures of a run, or of a file of generated answers",
+    "mini": "generate the eleven tasks in small, without downloads",
     "report": "figures of runs beside the published ones, as Markdown and as a page",
 }
 

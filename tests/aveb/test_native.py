@@ -18,6 +18,7 @@ words = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filt
     history=st.lists(st.tuples(words, words), max_size=2),
     span=st.none() | st.tuples(st.floats(0, 10), st.floats(11, 20)),
     cut=st.booleans(),
+    place=st.integers(0, 1),
 )
 def test_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
@@ -26,6 +27,7 @@ def test_round_trip(
     history: list[tuple[str, str]],
     span: tuple[float, float] | None,
     cut: bool,
+    place: int,
 ) -> None:
     folder = tmp_path_factory.mktemp("records")
     record = Record(
@@ -40,9 +42,14 @@ def test_round_trip(
         audio=folder / "media" / "deep" / "a.wav",
     )
     choice = Record(
-        id="two", task="avssd", image=folder / "b.png", audio=folder / "c.wav", candidates=("x", "y"), answer_index=1,
-        references=("y",),
-    )  # fmt: skip
+        id="two",
+        task="avssd",
+        image=folder / "b.png",
+        audio=folder / "c.wav",
+        candidates=("x", "y"),
+        answer_index=place,
+        references=("xy"[place],),
+    )
     write_records([record, choice], folder / "avssd.jsonl")
     read = read_records("avssd", folder / "avssd.jsonl")
     assert read.layout == "records"

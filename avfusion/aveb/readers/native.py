@@ -47,7 +47,7 @@ def _as_json(record: Record, folder: Path) -> dict[str, Any]:
             if relative.startswith("../"):
                 raise InvalidValueError(f"{kind}: must be below {folder}, found {given[kind]}")
             given[kind] = relative
-    return {name: value for name, value in given.items() if value not in (None, (), False)}
+    return {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
 
 
 def _matches(source: Source) -> bool:

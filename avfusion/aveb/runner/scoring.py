@@ -41,7 +41,7 @@ class TaskScore:
 
 
 def score_answers(
-    answers: Sequence[Answer], *, judge: Judge | None = None, resamples: int = 1000, beside: bool = True
+    answers: Sequence[Answer], *, judge: Judge | None = None, resamples: int = 1000, metric: str | None = None
 ) -> TaskScore:
     """Scores the answers to one task.
 
@@ -50,7 +50,8 @@ def score_answers(
         judge: ``judge(question, references, prediction)`` gives 0 to 1, for free text; without it there is no such
             figure, and the result says so.
         resamples: of the bootstrap.
-        beside: also those metrics that are not the task's own: for captions CIDEr-D, METEOR, SPICE and SPIDEr.
+        metric: key of the only metric to compute; without it the task's own and, for captions, CIDEr-D, METEOR, SPICE
+            and SPIDEr beside it.
 
     Raises:
         InvalidValueError: no answers, or of several tasks.
@@ -67,7 +68,7 @@ def score_answers(
     task = get_task(tasks[0])
     more = _CAPTIONS * (task.answer == "caption") + ("judge",) * (task.name in _JUDGED_TOO and judge is not None)
     scores, missing = {}, {}
-    for key in dict.fromkeys((task.metric, *more * beside)):
+    for key in dict.fromkeys((task.metric, *more)) if metric is None else (metric,):
         try:
             scores[key] = _score(key, task, answers, judge, resamples)
         except (ImportError, RuntimeError, _NoJudgeError) as error:

@@ -1,0 +1,16 @@
+"""Mini-AVEB: the benchmark's eleven tasks in small, on media that are made here, without downloads.
+
+generate("data/mini", seed=0)                    # or: python -m avfusion.aveb mini --out data/mini
+records = read_records("avm", "data/mini/test/avm.jsonl")
+"""
+
+try:
+    import PIL.Image as _Image  # noqa: F401
+except ImportError as error:
+    raise ImportError("avfusion.aveb.mini needs Pillow: pip install avfusion[aveb]") from error
+
+from avfusion.aveb.mini.generating import MAKERS, SPLITS, generate
+from avfusion.aveb.mini.items import LEVELS, Difficulty
+from avfusion.aveb.mini.oracle import Oracle, judge
+
+__all__ = ["LEVELS", "MAKERS", "SPLITS", "Difficulty", "Oracle", "generate", "judge"]

@@ -1,0 +1,34 @@
+"""Everything that can be seen, heard and said in the miniature."""
+
+RATE = 22050
+"""Samples a second of all sound."""
+
+SIDE = 64
+"""Pixels of a picture's sides."""
+
+FRAME_RATE = 8.0
+"""Pictures a second of all videos."""
+
+COLOURS = {
+    "red": (225, 30, 30),
+    "green": (30, 190, 40),
+    "blue": (40, 70, 235),
+    "yellow": (235, 220, 30),
+    "purple": (190, 40, 215),
+    "white": (245, 245, 245),
+}
+SHAPES = ("circle", "square", "triangle", "cross")
+SOUNDS = ("beep", "hum", "siren", "chirp", "hiss", "clicks", "buzz", "bell")
+DIGITS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
+DIRECTIONS = ("left", "right", "up", "down")
+
+SPOKEN = (*COLOURS, *DIGITS, *DIRECTIONS)
+"""Words that transcripts are made of."""
+
+QUESTION_WORDS = ("which", "colour", "is", "the", "how", "many", "shapes", "are", "there", "shape", *SHAPES)
+"""Words that spoken questions are made of beside colours."""
+
+VOICES = (("gmw/en-US", 150, 50), ("gmw/en", 165, 85), ("gmw/en-US+m4", 140, 35), ("gmw/en-GB-scotland", 180, 70))
+"""The synthesiser's voices, their speeds in words a minute and their pitches, 0 to 99.
+
+Its female variants are left out: they breathe at random, so that no two runs are alike."""

@@ -342,9 +342,9 @@ class CausalQFormer(Component):
             leave_out=self.padding == "masked" and not whole,
             may_factor=self.attn_implementation == "auto",
         )
-        return *self.first_states(window.tokens.shape[0], queries, instruction, instruction_mask), window
+        return *self._first_states(window.tokens.shape[0], queries, instruction, instruction_mask), window
 
-    def first_states(
+    def _first_states(
         self, windows: int, queries: Tensor, instruction: Tensor | None, instruction_mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """What the first layer gets beside the tokens of ``windows`` windows: states, and their mask."""

@@ -177,7 +177,7 @@ class FrameSynchroniser(Component):
             placement = place_tokens(stream.timestamps, stream.mask, grid)
             check_placement(name, stream.mask, stream.timestamps, placement, slots)
             placed[name] = scatter_tokens(stream.tokens, placement, grid.mask.shape[1], slots)
-        return self.fuse(placed, grid, {name: ~own.any((1, 2)) for name, (_, own) in placed.items()})
+        return self._fuse(placed, grid, {name: ~own.any((1, 2)) for name, (_, own) in placed.items()})
 
     def initial_state(
         self,
@@ -304,7 +304,7 @@ class FrameSynchroniser(Component):
             return Frames.from_rate(value, self.frame_rate)
         raise InvalidTypeError(f"{VISUAL}: must be Frames, a tensor or None, found {type(value).__name__}")
 
-    def fuse(
+    def _fuse(
         self, placed: Mapping[str, tuple[Tensor, Tensor]], grid: FrameGrid, lacking: Mapping[str, Tensor]
     ) -> Frames:
         """Joins the streams of each frame.
@@ -362,7 +362,7 @@ class FrameSynchroniser(Component):
             raise InvalidValueError(f"streams: must have the same batch size, found {sizes}")
         return first.shape[0], first
 
-    def check_chunk(self, name: str, tokens: Tensor, batch: int) -> None:
+    def _check_chunk(self, name: str, tokens: Tensor, batch: int) -> None:
         """Raises :class:`~avfusion.InvalidValueError` unless a part of a stream fits the stream and its batch."""
         if name == VISUAL:
             self._check_slots(tokens)

@@ -83,7 +83,7 @@ def take_rows(state: S, rows: Tensor) -> S:
 
 
 def put_rows(state: S, rows: Tensor, values: S) -> S:
-    """A state with some rows replaced; the second axis of what is shorter there is filled with zeros.
+    """A state with some rows replaced; what is smaller is filled with zeros behind.
 
     Args:
         state: of any component.
@@ -92,24 +92,13 @@ def put_rows(state: S, rows: Tensor, values: S) -> S:
     """
 
     def put(old: Tensor, new: Tensor) -> Tensor:
-        if old.ndim > 1:
-            if not new.shape[1]:
-                new = old.new_zeros(new.shape[0], 0, *old.shape[2:])
-            elif not old.shape[1]:  # of what has not been seen, dtype and other sizes are not known yet
-                old = new.new_zeros(old.shape[0], 0, *new.shape[2:])
-            longest = max(old.shape[1], new.shape[1])
-            old, new = (lengthened(value, longest) for value in (old, new))
-        return old.index_copy(0, rows.to(old.device), new.to(old.dtype))
+        sizes = [max(pair) for pair in zip(old.shape[1:], new.shape[1:], strict=True)]
+        like = old if old.numel() else new  # of what has not been seen, the dtype is not known yet
+        old, new = (_padded(value, sizes).to(like.dtype) for value in (old, new))
+        return old.index_copy(0, rows.to(old.device), new)
 
     pairs = zip(_leaves(state, ""), _leaves(values, ""), strict=True)
     return _rebuilt(state, iter([put(old, new) for (_, old), (_, new) in pairs]))
-
-
-def lengthened(value: Tensor, length: int) -> Tensor:
-    """``value`` with zeros behind its second axis, up to ``length``."""
-    if value.shape[1] == length:
-        return value
-    return torch.cat([value, value.new_zeros(value.shape[0], length - value.shape[1], *value.shape[2:])], 1)
 
 
 def joined(old: Tensor, new: Tensor) -> Tensor:
@@ -145,3 +134,10 @@ def _rebuilt(state: Any, tensors: Iterator[Tensor]) -> Any:
         return next(tensors)
     parts = [_rebuilt(value, tensors) for value in state]
     return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+
+
+def _padded(value: Tensor, sizes: list[int]) -> Tensor:
+    missing = [size - found for size, found in zip(sizes, value.shape[1:], strict=True)]
+    if not any(missing):
+        return value
+    return torch.nn.functional.pad(value, [each for size in reversed(missing) for each in (0, size)])

@@ -127,7 +127,7 @@ def read_windows(
     """``(row, query, hidden)``: what the windows give as they stand."""
     queries = qformer.query_tokens if queries is None else queries
     rows = state.num_frames.shape[0]
-    states, state_mask = qformer.first_states(rows, queries, instruction, instruction_mask)
+    states, state_mask = qformer._first_states(rows, queries, instruction, instruction_mask)
     if not state.frame.shape[1]:
         return states.new_zeros(rows, *queries.shape)
     real = state.frame > 0

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidTypeError, InvalidValueError
@@ -21,7 +22,6 @@ from avfusion.modules.streaming.waiting import (
     say_passed,
 )
 from avfusion.types import Frames, TokenStream
-from avfusion.types.state import lengthened
 
 if TYPE_CHECKING:
     from avfusion.modules.frame_synchroniser import FrameSynchroniser
@@ -118,7 +118,7 @@ def add_chunk(
         if name not in synchroniser.dims:
             raise InvalidValueError(f"chunk: must hold streams among {sorted(synchroniser.dims)}, found {name!r}")
         part = timed(synchroniser, name, value, state)
-        synchroniser.check_chunk(name, part.tokens, batch)
+        synchroniser._check_chunk(name, part.tokens, batch)
         if isinstance(part, Frames):
             visual = add_pictures(name, visual, _widened(part, synchroniser.slots[VISUAL]), closed)
             continue
@@ -195,7 +195,7 @@ def close(
             tokens = _like(pictures, streams).new_zeros(len(closed), 0, synchroniser.dims[name])
         placed[name] = scatter_tokens(tokens, here, count, slots)
         waiting.append(kept_tokens(stream, ~due))
-    frames = synchroniser.fuse(placed, grid, lacking)
+    frames = synchroniser._fuse(placed, grid, lacking)
     anchor = close_frames(laid, closed)
     rest = _after(pictures, laid, closed, anchor)
     return frames, closed, state._replace(visual=rest, streams=tuple(waiting), anchor=anchor)
@@ -254,5 +254,5 @@ def _no_pictures(
 
 
 def _widened(frames: Frames, slots: int) -> Frames:
-    tokens = lengthened(frames.tokens.transpose(1, 2), slots).transpose(1, 2)
-    return Frames(tokens, lengthened(frames.mask.transpose(1, 2), slots).transpose(1, 2), frames.spans)
+    room = slots - frames.tokens.shape[2]
+    return Frames(pad(frames.tokens, (0, 0, 0, room)), pad(frames.mask, (0, room)), frames.spans)

@@ -170,6 +170,20 @@ class Collected:
             assert not out.embeddings[row][~real].any()
         return self
 
+    def with_(self, out: LLMEmbeddings) -> "Collected":
+        """The same and one more, this one left as it is."""
+        other = Collected(len(self.embeddings))
+        for name, rows in vars(self).items():
+            setattr(other, name, [list(row) for row in rows])
+        return other.add(out)
+
+    def of(self, row: int) -> "Collected":
+        """What one clip got."""
+        other = Collected(1)
+        for name, rows in vars(self).items():
+            setattr(other, name, [rows[row]])
+        return other
+
     def check_equal(self, other: "Collected", atol: float = 1e-10) -> None:
         for row, (mine, theirs) in enumerate(zip(self.embeddings, other.embeddings, strict=True)):
             assert self.spans[row] == other.spans[row]

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from avfusion import AudioVisualConnector
+from avfusion import AudioVisualConnector, state_tensors
 from benchmarks import ours, sizes
 from benchmarks.agreement import check_agreement
 from benchmarks.measure import Spread, Timings, time_in_turns
@@ -114,7 +115,8 @@ def _later(
     minute, hour = (SMOKE_MINUTE, SMOKE_HOUR) if settings.smoke else (MINUTE, HOUR)
     tiny = ours.connector(sizes.SMOKE, ours.projector(sizes.SMOKE)).to(settings.device, _dtype(settings)).eval()
     part = _clip(sizes.SMOKE, settings, 1)
-    chunks, calls, rows = _chunks(part, sizes.SMOKE, 1), {}, []
+    chunks, rows = _chunks(part, sizes.SMOKE, 1), []
+    calls: dict[str, Call] = {}
     state, seen = tiny.initial_state(), 0
     for name, until in (("minute 1", minute), ("minute 60", hour)):
         while seen < until:
@@ -128,9 +130,9 @@ def _later(
     return rows, [Target("a frame's cost at minute 60 in that at minute 1", ALIKE, ratio, at_least=False)]
 
 
-def _window(connector: AudioVisualConnector, chunks: list[dict[str, Tensor]], state: object) -> None:
+def _window(connector: AudioVisualConnector, chunks: list[dict[str, Tensor]], state: Any) -> None:
     for chunk in chunks:
-        _, state = connector.step(chunk, state)  # type: ignore[arg-type,assignment]
+        _, state = connector.step(chunk, state)
 
 
 def _stream(connector: AudioVisualConnector, chunks: list[dict[str, Tensor]]) -> Tensor:
@@ -160,8 +162,6 @@ def _frames(clip: dict[str, Tensor]) -> int:
 
 
 def _bytes(state: object) -> int:
-    from avfusion import state_tensors
-
     return sum(value.numel() * value.element_size() for value in state_tensors(state).values())
 
 

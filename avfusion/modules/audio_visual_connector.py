@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidValueError
 from avfusion.modules.component import Component
-from avfusion.modules.frame_synchroniser import VISUAL, FrameSynchroniser
+from avfusion.modules.frame_synchroniser import FrameSynchroniser
 from avfusion.modules.sliding_window_projector import SlidingWindowProjector
 from avfusion.modules.streaming.projector import ProjectorState
-from avfusion.modules.streaming.synchroniser import FrameSynchroniserState
+from avfusion.modules.streaming.synchroniser import VISUAL, FrameSynchroniserState
 from avfusion.types import Frames, LLMEmbeddings, StreamedEmbeddings, TokenStream
 
 T = TypeVar("T", Frames, TokenStream, Frames | TokenStream, Frames | TokenStream | Tensor)
@@ -224,7 +224,12 @@ class AudioVisualConnector(Component):
             ...     synchroniser=FrameSynchroniser(visual_dim=24, stream_dims={"audio": 24}, slots=25),
             ...     projector=SlidingWindowProjector(
             ...         window_encoder=CausalQFormer(
-            ...             input_dim=48, hidden_size=32, num_heads=4, num_queries=4, window_frames=5, tokens_per_frame=25
+            ...             input_dim=48,
+            ...             hidden_size=32,
+            ...             num_heads=4,
+            ...             num_queries=4,
+            ...             window_frames=5,
+            ...             tokens_per_frame=25,
             ...         ),
             ...         window_frames=5,
             ...         llm_dim=64,

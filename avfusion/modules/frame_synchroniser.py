@@ -364,9 +364,9 @@ class FrameSynchroniser(Component):
 
     def _check_chunk(self, name: str, tokens: Tensor, batch: int) -> None:
         """Raises :class:`~avfusion.InvalidValueError` unless a part of a stream fits the stream and its batch."""
-        if name == VISUAL:
-            self._check_slots(tokens)
         self._check_width(name, tokens)
+        if tokens.ndim == 4:
+            self._check_slots(tokens)
         if tokens.shape[0] != batch:
             raise InvalidValueError(f"{name}: must be of {batch} clips, found {tokens.shape[0]}")
 

@@ -352,7 +352,8 @@ class SlidingWindowProjector(Component):
 
     def _read(self, memory: Any, absorbed: int, guide: dict[str, Tensor]) -> Float[Tensor, "window query hidden"]:
         """The states of windows as they stand."""
-        return self.window_encoder.flush(memory, **guide)
+        encoder = cast("StreamingWindowEncoder", self.window_encoder)
+        return encoder.flush(memory, **guide)
 
     def _encode_real(
         self, frames: Frames, layout: WindowLayout, instruction: Tensor | None, instruction_mask: Tensor | None

@@ -70,6 +70,6 @@ class StreamingWindowEncoder(WindowEncoder, Protocol):
         """Appends frames to each row's window; the second of what it gives is the new state."""
         ...
 
-    def flush(self, state: Any, /) -> Float[Tensor, "row query hidden"]:
-        """What the whole windows would give, cut after the frames so far."""
+    def flush(self, state: Any, /, **guide: Tensor) -> Float[Tensor, "row query hidden"]:
+        """What windows of the frames so far give; ``guide`` is what :meth:`__call__` takes beside them."""
         ...

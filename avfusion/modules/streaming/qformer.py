@@ -60,8 +60,8 @@ def check_streams(qformer: "CausalQFormer") -> None:
     """Raises :class:`~avfusion.InvalidValueError` if what a frame contributes depends on what comes after it."""
     if qformer.causal_direction == "reversed":
         raise InvalidValueError(
-            'causal_direction: a stream needs "causal" or None, found "reversed", under which every frame waits for all '
-            "later ones of its window"
+            'causal_direction: a stream needs "causal" or None, found "reversed", under which every frame of a window '
+            "depends on all later ones"
         )
     if qformer.padding == "released":
         raise InvalidValueError(

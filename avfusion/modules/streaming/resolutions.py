@@ -62,7 +62,7 @@ def read_both(
     projector: "MultiResolutionProjector", state: ResolutionsState, absorbed: int, guide: dict[str, Tensor]
 ) -> Tensor:
     """``(row, query, 2 hidden)``: the joined states of windows with ``absorbed`` frames."""
-    coarse = projector.window_encoder.flush(state.coarse, **guide)
+    coarse = cast("StreamingWindowEncoder", projector.window_encoder).flush(state.coarse, **guide)
     parts, over = divmod(absorbed, projector.fine_window_frames)
     fine = state.fine[:, : parts * len(projector.fine_query_tokens)]
     if over:

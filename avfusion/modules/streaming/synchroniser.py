@@ -117,6 +117,8 @@ def add_chunk(
             continue
         if name not in synchroniser.dims:
             raise InvalidValueError(f"chunk: must hold streams among {sorted(synchroniser.dims)}, found {name!r}")
+        if isinstance(value, Tensor):  # before it is given the times of its clips
+            synchroniser._check_chunk(name, value, batch)
         part = timed(synchroniser, name, value, state)
         synchroniser._check_chunk(name, part.tokens, batch)
         if isinstance(part, Frames):

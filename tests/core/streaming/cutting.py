@@ -7,8 +7,16 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from avfusion import AudioVisualConnector, CausalQFormer, Frames, FrameSynchroniser, LLMEmbeddings, TokenStream
-from avfusion import MultiResolutionProjector, SlidingWindowProjector
+from avfusion import (
+    AudioVisualConnector,
+    CausalQFormer,
+    Frames,
+    FrameSynchroniser,
+    LLMEmbeddings,
+    MultiResolutionProjector,
+    SlidingWindowProjector,
+    TokenStream,
+)
 from tests.core.strategies import Clip, rubbish, scattered_mask, token_values
 
 NAMES = ("visual", "audio", "speech")
@@ -122,8 +130,8 @@ def chunks_of(
 ) -> Iterator[tuple[dict[str, Frames | TokenStream], dict[str, Tensor]]]:
     """What comes in each step, and up to when each stream is then said to have been given.
 
-    In every step some streams bring nothing, and each clip gets a number of its own of each other stream's tokens; where
-    a stream of a clip is through, this is said sooner or later, or never.
+    In every step some streams bring nothing, and each clip gets a number of its own of each other stream's tokens;
+    where a stream of a clip is through, this is said sooner or later, or never.
     """
     done = {name: [0] * len(batch) for name in NAMES}
     said = {name: torch.full((len(batch),), -torch.inf, dtype=torch.float64) for name in NAMES}

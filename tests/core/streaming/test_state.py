@@ -70,7 +70,7 @@ def test_old_states_stay_as_they_were(batch: list[Clip], case: str, data: st.Dat
     assert all(torch.equal(one, two) for one, two in zip(connector.flush(state).finished, last, strict=True))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(
     batch=st.lists(st.lists(clips(NAMES[1:]), min_size=1, max_size=2), min_size=2, max_size=3),
     case=st.sampled_from(sorted(CASES)),
@@ -97,7 +97,7 @@ def test_rows_that_begin_and_end_at_their_own_times(batch: list[list[Clip]], cas
         for row, clip in enumerate(now):
             over = playing[row] >= len(batch[row])
             for name in NAMES:
-                count = 0 if over else data.draw(st.integers(0, 9))
+                count = 0 if over else data.draw(st.sampled_from([0, 2, 7]))
                 numbers = every(clip, name)[done[row][name] : done[row][name] + count]
                 done[row][name] += len(numbers)
                 places[name].append(numbers)
@@ -148,7 +148,7 @@ def test_reset_drops_a_row_and_leaves_the_others(cut: tuple[int, int], fine: int
 def test_nothing_grows(cut: tuple[int, int], fine: int) -> None:
     """Over a simulated hour: not the state, and not the process."""
     connector = slow_connector(cut, fine)
-    state, sizes, resident, seconds = connector.initial_state(), set(), 0, 4
+    state, sizes, resident, seconds = connector.initial_state(), set(), 0, 12
     steps = 3600 // seconds
     chunks = [noise(connector, place, seconds=seconds) for place in range(5)]
     for step in range(steps):

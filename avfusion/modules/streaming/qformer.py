@@ -146,7 +146,7 @@ class _View(NamedTuple):
         frame: ``(row, token)``: frames of old and new tokens.
         query_frame: ``(row, new token)``: frames of the new ones, whether they are real or not.
         slots: new tokens of a frame.
-        even: whether all tokens are real, and all rows alike.
+        even: whether all tokens are real: then the new ones see all old ones, and each other alike in every row.
     """
 
     frame: Tensor
@@ -156,7 +156,7 @@ class _View(NamedTuple):
 
     @classmethod
     def of(cls, frame: Tensor, number: Tensor, slots: int) -> "_View":
-        even = bool(((frame > 0) & (frame == frame[:1])).all()) and frame.shape[0] > 0
+        even = bool((frame > 0).all()) and frame.shape[0] > 0
         return cls(frame, number.repeat_interleave(slots, 1), slots, even)
 
     def allowed(self) -> Tensor | None:

@@ -117,6 +117,16 @@ def test_a_picture_is_shown_until_the_next_one() -> None:
     assert out.frames.tokens[0, 0, 0, :3].tolist() == [1.75] * 3
 
 
+def test_a_still_image_is_shown_before_zero_too() -> None:
+    state = SYNC.initial_state()
+    out, state = SYNC.step({"visual": Frames.from_image(torch.full((1, 4, 3), 7.0)), "audio": sound(-1.2, -0.8)}, state)
+    assert out.frames.spans[0].tolist() == [[-1.5, -1.0]]
+    for until, span in ((-0.4, [-1.0, -0.5]), (0.1, [-0.5, 0.0]), (0.6, [0.0, 0.5])):
+        out, state = SYNC.step({"audio": sound(until)}, state)
+        assert out.frames.spans[0].tolist() == [span]
+        assert out.frames.tokens[0, :, 0, 0].tolist() == [7.0]
+
+
 def test_a_still_image_that_comes_late_is_shown_from_there() -> None:
     state = SYNC.initial_state(max_wait=0.0)
     out, state = SYNC.step({"audio": sound(0.1, 0.6)}, state)

@@ -84,6 +84,15 @@ def test_waiting_has_a_limit_and_what_is_late_is_counted() -> None:
     assert state.late.tolist() == [[0, 0]]  # another clip
 
 
+def test_a_connector_counts_what_is_late() -> None:
+    connector = build_connector()
+    state = connector.initial_state(max_wait=0.5)
+    _, state = connector.step({"visual": torch.rand(1, 4, 2, 3, dtype=torch.float64)}, state)
+    late = TokenStream.from_rate(torch.rand(1, 4, 3, dtype=torch.float64), 2.0)  # the last of them in the fourth frame
+    out, state = connector.step({"audio": late}, state)
+    assert out.late.tolist() == state.synchroniser.late.tolist() == [[0, 3, 0]]
+
+
 def test_a_gap_in_the_pictures_is_an_error_unless_there_is_a_limit() -> None:
     chunk = {"audio": sound(0.1, 0.7), "visual": pictures(1)}
     _, state = SYNC.step(chunk, SYNC.initial_state())

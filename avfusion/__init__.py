@@ -19,14 +19,20 @@ from avfusion.modules import (
 )
 from avfusion.types import (
     AudioEncoder,
+    ClosedFrames,
     Frames,
     LLMEmbeddings,
+    StreamedEmbeddings,
+    StreamingWindowEncoder,
     TokenStream,
     Video,
     VisualEncoder,
     Waveform,
     WindowEncoder,
     Windows,
+    map_state,
+    state_from_tensors,
+    state_tensors,
 )
 
 __version__ = "0.1.0"
@@ -38,6 +44,7 @@ __all__ = [
     "Budget",
     "CausalQFormer",
     "CheckpointError",
+    "ClosedFrames",
     "ConnectorSize",
     "DiversityLoss",
     "FrameSynchroniser",
@@ -50,6 +57,8 @@ __all__ = [
     "MultiResolutionProjector",
     "PlaceholderError",
     "SlidingWindowProjector",
+    "StreamedEmbeddings",
+    "StreamingWindowEncoder",
     "TokenStream",
     "Video",
     "VisualEncoder",
@@ -57,4 +66,7 @@ __all__ = [
     "WindowEncoder",
     "Windows",
     "estimate_budget",
+    "map_state",
+    "state_from_tensors",
+    "state_tensors",
 ]

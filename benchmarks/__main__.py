@@ -10,7 +10,7 @@ import torch
 from benchmarks import machine, report
 from benchmarks.suite import Settings, Target
 
-SUITES = ("connector", "growth", "assembly", "startup")
+SUITES = ("connector", "growth", "streaming", "assembly", "startup")
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = {"cpu": 5, "cuda": 20}
 

@@ -27,6 +27,7 @@ is real or not.
 TITLES = {
     "connector": "The connector against its peers",
     "growth": "Growth with the clip",
+    "streaming": "Streams",
     "assembly": "The whole model",
     "startup": "Startup",
 }

@@ -87,14 +87,14 @@ def frame_grid(
     spans = torch.cat([spans, spans.new_zeros(batch, 1, 2)], 1)
     rows, newest = torch.arange(batch, device=mask.device), (count - 1).clamp(min=0)
     holds_back, holds_on = spans[:, 0, 0] == -torch.inf, spans[rows, newest, 1] == torch.inf
-    begin = torch.where(holds_back, _start_of_held(spans[:, 0, 1], frame_rate), spans[:, 0, 0])
+    begin = torch.where(holds_back, start_of_held(spans[:, 0, 1], frame_rate), spans[:, 0, 0])
     spans = torch.cat([torch.stack([begin, spans[:, 0, 1]], -1)[:, None], spans[:, 1:]], 1)
     end = torch.where(holds_on, spans[rows, newest, 0] + 1 / frame_rate, spans[rows, newest, 1])
     spans[rows, newest, 1] = end
     _check_spans(spans, count)
 
-    before = _frames_before(first, begin, frame_rate)
-    after = _frames_after(last, end, frame_rate)
+    before = frames_before(first, begin, frame_rate)
+    after = frames_after(last, end, frame_rate)
     total = before + count + after
     width_of_grid = _grid_width(total, num_frames)
     place = torch.arange(width_of_grid, device=mask.device) - before[:, None]
@@ -128,19 +128,22 @@ def _grid_width(total: Tensor, wanted: int | None) -> int:
     return wanted
 
 
-def _start_of_held(end: Tensor, frame_rate: float) -> Tensor:
+def start_of_held(end: Tensor, frame_rate: float) -> Tensor:
+    """When a picture that is held back to the beginning starts, if it ends at ``end``."""
     # A picture shown since ever begins with the clip, or one frame before its own end when that is known.
     return torch.where(end == torch.inf, 0.0, end - 1 / frame_rate)
 
 
 # The products below can round across a frame's edge; the comparisons use the very edges that the grid gets.
-def _frames_before(first: Tensor, begin: Tensor, frame_rate: float) -> Tensor:
+def frames_before(first: Tensor, begin: Tensor, frame_rate: float) -> Tensor:
+    """Frames to add before ``begin`` so that ``first`` falls into one; none for ``inf``."""
     count = ((begin - first) * frame_rate).nan_to_num(neginf=0.0).ceil().clamp(min=0)
     count = count + (first < begin - count / frame_rate)
     return (count - ((count > 0) & (first >= begin - (count - 1) / frame_rate)).to(count.dtype)).long()
 
 
-def _frames_after(last: Tensor, end: Tensor, frame_rate: float) -> Tensor:
+def frames_after(last: Tensor, end: Tensor, frame_rate: float) -> Tensor:
+    """Frames to add from ``end`` on so that ``last`` falls into one; none for ``-inf``."""
     count = (((last - end) * frame_rate).nan_to_num(neginf=-1.0).floor() + 1).clamp(min=0)
     count = count + (last >= end + count / frame_rate)
     return (count - ((count > 0) & (last < end + (count - 1) / frame_rate)).to(count.dtype)).long()

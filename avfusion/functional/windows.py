@@ -94,14 +94,21 @@ class WindowLayout(NamedTuple):
     spans: Float[Tensor, "batch windows 2"]
 
 
-def lay_windows(frames: Frames, window_frames: int, stride_frames: int | None = None) -> WindowLayout:
+def lay_windows(
+    frames: Frames,
+    window_frames: int,
+    stride_frames: int | None = None,
+    *,
+    wanted: Int[Tensor, " batch"] | None = None,
+) -> WindowLayout:
     """Lays windows over each clip's frames.
 
-    Args: as for :func:`cut_windows`.
+    Args: as for :func:`cut_windows`; ``wanted`` ``(batch,)`` int64 is how many each clip has, where its frames do not
+        say it.
     """
     stride = window_frames if stride_frames is None else stride_frames
     total, device = frames.tokens.shape[1], frames.tokens.device
-    wanted = num_windows(num_frames_of(frames.mask), window_frames, stride)
+    wanted = num_windows(num_frames_of(frames.mask), window_frames, stride) if wanted is None else wanted
     place = torch.arange(num_windows(total, window_frames, stride), device=device)
     index = place[:, None] * stride + torch.arange(window_frames, device=device)
 

@@ -1,6 +1,7 @@
 """Synchroniser and projector in one module."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +9,25 @@ from torch import Tensor, nn
 from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidValueError
 from avfusion.modules.component import Component
-from avfusion.modules.frame_synchroniser import VISUAL, FrameSynchroniser
+from avfusion.modules.frame_synchroniser import FrameSynchroniser
 from avfusion.modules.sliding_window_projector import SlidingWindowProjector
-from avfusion.types import Frames, LLMEmbeddings, TokenStream
+from avfusion.modules.streaming.projector import ProjectorState
+from avfusion.modules.streaming.synchroniser import VISUAL, FrameSynchroniserState
+from avfusion.types import Frames, LLMEmbeddings, StreamedEmbeddings, TokenStream
+
+T = TypeVar("T", Frames, TokenStream, Frames | TokenStream, Frames | TokenStream | Tensor)
+
+
+class ConnectorState(NamedTuple):
+    """Where the connector's parts stand.
+
+    Attributes:
+        synchroniser: what waits for its frame to close.
+        projector: frames that wait, and windows that are open.
+    """
+
+    synchroniser: FrameSynchroniserState
+    projector: ProjectorState
 
 
 class AudioVisualConnector(Component):
@@ -151,16 +168,133 @@ class AudioVisualConnector(Component):
                 given[name] = self._project(name, given[name], projection)
         return sync(num_frames=num_frames, **{**dict.fromkeys(streams), **given})
 
+    def initial_state(
+        self, batch_size: int = 1, *, streams: Collection[str] | None = None, max_wait: float | None = None
+    ) -> ConnectorState:
+        """Clips of which nothing has come yet.
+
+        Args:
+            batch_size: clips.
+            streams: names of the streams that will come, ``"visual"`` among them; all without it.
+            max_wait: seconds, on the clip's clock, that a frame waits for a stream that is behind the others; as long
+                as it takes without it.
+
+        Raises:
+            InvalidValueError: a window encoder that cannot stream, unknown streams, a ``max_wait`` that is negative.
+        """
+        device = self.projector.proj.weight.device
+        return ConnectorState(
+            self.synchroniser.initial_state(batch_size, streams=streams, max_wait=max_wait, device=device),
+            self.projector.initial_state(batch_size),
+        )
+
+    def step(
+        self,
+        chunk: Mapping[str, Frames | TokenStream | Tensor | None],
+        state: ConnectorState,
+        *,
+        until: Mapping[str, float | Tensor] | None = None,
+        end: Bool[Tensor, " batch"] | None = None,
+        unfinished: bool = False,
+        instruction: Float[Tensor, "batch length instruction_dim"] | None = None,
+        instruction_mask: Bool[Tensor, "batch length"] | None = None,
+    ) -> tuple[StreamedEmbeddings, ConnectorState]:
+        """Takes what has come, and gives the embeddings of the windows that it finishes.
+
+        Args:
+            chunk: what has come of each stream, by name, or nothing: as for :meth:`FrameSynchroniser.step`.
+            state: of the clips so far; not changed.
+            until: seconds up to which streams have now been given in full, by name; ``inf`` where a stream has ended.
+            end: ``(batch,)`` bool: clips that are over, and followed by new ones.
+            unfinished: also give each clip's last window as it stands, up to the last closed frame.
+            instruction: ``(batch, length, instruction_dim)``, as for :meth:`forward`, for what this step finishes.
+            instruction_mask: ``(batch, length)`` bool.
+
+        Returns:
+            What was finished, and the new state.
+
+        Raises:
+            AlignmentError: times that go back; tokens that fit no frame or no slot.
+            InvalidValueError: unknown streams, widths or batches that do not fit.
+
+        Example:
+            >>> import torch
+            >>> from avfusion import AudioVisualConnector, CausalQFormer, FrameSynchroniser, SlidingWindowProjector
+            >>> connector = AudioVisualConnector(
+            ...     synchroniser=FrameSynchroniser(visual_dim=24, stream_dims={"audio": 24}, slots=25),
+            ...     projector=SlidingWindowProjector(
+            ...         window_encoder=CausalQFormer(
+            ...             input_dim=48,
+            ...             hidden_size=32,
+            ...             num_heads=4,
+            ...             num_queries=4,
+            ...             window_frames=5,
+            ...             tokens_per_frame=25,
+            ...         ),
+            ...         window_frames=5,
+            ...         llm_dim=64,
+            ...     ),
+            ... )
+            >>> state = connector.initial_state()
+            >>> out, state = connector.step({"visual": torch.randn(1, 6, 16, 24)}, state)  # 3 s of pictures
+            >>> out, state = connector.step({"audio": torch.randn(1, 150, 24)}, state)  # and of sound
+            >>> out.finished.embeddings.shape, out.finished.spans[0, 0].tolist()
+            (torch.Size([1, 4, 64]), [0.0, 2.5])
+            >>> connector.flush(state).finished.spans[0, 0].tolist()
+            [2.5, 3.0]
+        """
+        mapped = {
+            name: self._project(name, value, self.input_projections[name])
+            for name, value in chunk.items()
+            if name in self.input_projections and isinstance(value, Frames | TokenStream | Tensor)
+        }
+        closed, synchroniser = self.synchroniser.step({**chunk, **mapped}, state.synchroniser, until=until, end=end)
+        out, projector = self.projector.step(
+            closed.frames,
+            state.projector,
+            lengths=closed.lengths,
+            end=end,
+            unfinished=unfinished,
+            instruction=instruction,
+            instruction_mask=instruction_mask,
+        )
+        return out._replace(late=closed.late), ConnectorState(synchroniser, projector)
+
+    def flush(
+        self,
+        state: ConnectorState,
+        *,
+        instruction: Float[Tensor, "batch length instruction_dim"] | None = None,
+        instruction_mask: Bool[Tensor, "batch length"] | None = None,
+    ) -> StreamedEmbeddings:
+        """What remains, as if all clips were over; arguments as for :meth:`step`."""
+        over = torch.ones_like(state.synchroniser.max_wait, dtype=torch.bool)
+        return self.step({}, state, end=over, instruction=instruction, instruction_mask=instruction_mask)[0]
+
+    def reset(self, state: ConnectorState, rows: Bool[Tensor, " batch"]) -> ConnectorState:
+        """The state with new clips in some rows; what they hold is dropped.
+
+        Args:
+            state: of the clips so far; not changed.
+            rows: ``(batch,)`` bool.
+        """
+        return ConnectorState(
+            self.synchroniser.reset(state.synchroniser, rows), self.projector.reset(state.projector, rows)
+        )
+
     def _nothing(self, name: str, like: Tensor) -> Frames | TokenStream:
         batch, dim = like.shape[0], self.input_dims[name]
         if name == VISUAL:
             return Frames.empty(batch, 1, dim, dtype=like.dtype, device=like.device)
         return TokenStream.empty(batch, dim, dtype=like.dtype, device=like.device)
 
-    def _project(self, name: str, value: Frames | TokenStream, projection: nn.Module) -> Frames | TokenStream:
+    def _project(self, name: str, value: T, projection: nn.Module) -> T:
+        tokens = value if isinstance(value, Tensor) else value.tokens
         width = self.input_dims[name]
-        if value.tokens.shape[-1] != width:
-            raise InvalidValueError(f"{name}: must have width {width}, found {value.tokens.shape[-1]}")
+        if tokens.shape[-1] != width:
+            raise InvalidValueError(f"{name}: must have width {width}, found {tokens.shape[-1]}")
+        if isinstance(value, Tensor):
+            return projection(value)
         # Masked places are cleared first: NaN there would reach the map's gradient.
-        clean = torch.where(value.mask[..., None], value.tokens, 0)
+        clean = torch.where(value.mask[..., None], tokens, 0)
         return value._replace(tokens=projection(clean))

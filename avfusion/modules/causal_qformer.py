@@ -15,7 +15,9 @@ from avfusion.modules.attention import MultiHeadAttention
 from avfusion.modules.causal_qformer_layer import CausalQFormerLayer
 from avfusion.modules.component import Component
 from avfusion.modules.instruction_embedding import InstructionEmbedding
+from avfusion.modules.streaming.qformer import CausalQFormerState, append_frames, empty_windows, read_windows
 from avfusion.modules.window_tokens import WindowTokens, embed_tokens
+from avfusion.types.state import as_rows, put_rows
 
 
 class CausalQFormer(Component):
@@ -204,6 +206,82 @@ class CausalQFormer(Component):
         """Whether a window with fewer frames gives what it gives with masked ones behind them."""
         return self.padding == "masked"
 
+    def initial_state(self, batch_size: int = 1) -> CausalQFormerState:
+        """One window a row, in which nothing has been seen.
+
+        Args:
+            batch_size: rows.
+
+        Raises:
+            InvalidValueError: this module's frames depend on what comes after them: ``causal_direction="reversed"`` or
+                ``padding="released"``.
+        """
+        return empty_windows(self, batch_size)
+
+    def step(
+        self,
+        tokens: Float[Tensor, "row frame token input_dim"],
+        state: CausalQFormerState,
+        *,
+        mask: Bool[Tensor, "row frame token"] | None = None,
+        lengths: Int[Tensor, " row"] | None = None,
+    ) -> tuple[None, CausalQFormerState]:
+        """Appends frames to each row's window; only what is new is computed.
+
+        Args:
+            tokens: ``(row, frame, token, input_dim)``.
+            state: of the windows so far; not changed.
+            mask: ``(row, frame, token)`` bool: what is real; everything without it.
+            lengths: ``(row,)`` int64: frames that each row gets, its first; all without it.
+
+        Returns:
+            ``None``, because a window gives its states when :meth:`flush` asks for them, and the new state.
+
+        Raises:
+            InvalidValueError: shapes that do not fit, or more than ``window_frames`` frames in a window.
+
+        Example:
+            >>> import torch
+            >>> from avfusion import CausalQFormer
+            >>> qformer = CausalQFormer(
+            ...     input_dim=24, hidden_size=16, num_heads=2, num_queries=3, window_frames=5, tokens_per_frame=4
+            ... ).eval()
+            >>> tokens, state = torch.randn(2, 5, 4, 24), qformer.initial_state(2)
+            >>> for frame in tokens.split(1, dim=1):
+            ...     _, state = qformer.step(frame, state)
+            >>> torch.allclose(qformer.flush(state), qformer(tokens), atol=1e-5)
+            True
+        """
+        return None, append_frames(self, tokens, state, mask, lengths)
+
+    def flush(
+        self,
+        state: CausalQFormerState,
+        *,
+        queries: Float[Tensor, "query hidden"] | None = None,
+        instruction: Float[Tensor, "row length instruction_dim"] | None = None,
+        instruction_mask: Bool[Tensor, "row length"] | None = None,
+    ) -> Float[Tensor, "row query hidden"]:
+        """What :meth:`forward` gives for the frames so far; the window can go on afterwards.
+
+        Args:
+            state: of the windows so far.
+            queries: as for :meth:`forward`, and so are ``instruction`` and ``instruction_mask``.
+            instruction: ``(row, length, instruction_dim)``.
+            instruction_mask: ``(row, length)`` bool.
+        """
+        return read_windows(self, state, queries, instruction, instruction_mask)
+
+    def reset(self, state: CausalQFormerState, rows: Bool[Tensor, " row"]) -> CausalQFormerState:
+        """The state with new windows in some rows.
+
+        Args:
+            state: of the windows so far; not changed.
+            rows: ``(row,)`` bool.
+        """
+        chosen = as_rows(rows, state.num_frames.shape[0], "rows", state.num_frames.device).nonzero().flatten()
+        return put_rows(state, chosen, self.initial_state(len(chosen)))
+
     @torch.no_grad()
     def attention_maps(
         self,
@@ -264,13 +342,19 @@ class CausalQFormer(Component):
             leave_out=self.padding == "masked" and not whole,
             may_factor=self.attn_implementation == "auto",
         )
+        return *self._first_states(window.tokens.shape[0], queries, instruction, instruction_mask), window
+
+    def _first_states(
+        self, windows: int, queries: Tensor, instruction: Tensor | None, instruction_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the first layer gets beside the tokens of ``windows`` windows: states, and their mask."""
         states, state_mask = self.query_norm(queries)[None], None
         if self.instruction_embedding is not None or instruction is not None or instruction_mask is not None:
-            states = states.expand(window.tokens.shape[0], -1, -1)
+            states = states.expand(windows, -1, -1)
             states, state_mask = self._with_instruction(states, instruction, instruction_mask)
         elif self.training and self.dropout.p:  # each window drops other parts of its queries
-            states = states.expand(window.tokens.shape[0], -1, -1)
-        return self.dropout(states), state_mask, window
+            states = states.expand(windows, -1, -1)
+        return self.dropout(states), state_mask
 
     def _with_instruction(
         self, queries: Tensor, instruction: Tensor | None, mask: Tensor | None

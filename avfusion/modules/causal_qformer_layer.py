@@ -1,5 +1,7 @@
 """One layer of the causal Q-Former."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -142,12 +144,21 @@ class CausalQFormerLayer(nn.Module):
             num_queries: how many of the states are queries.
         """
         encoded = self.encode_tokens(window)
+
+        def look(queries: Tensor) -> Tensor:
+            return self.cross_attention(
+                queries, encoded, key_mask=window.mask, average_unseen=self.padding == "released"
+            )
+
+        return self.update_states(states, state_mask, num_queries, look)
+
+    def update_states(
+        self, states: Tensor, state_mask: Tensor | None, num_queries: int, look: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "window state hidden"]:
+        """What the queries do in a layer, with ``look`` for their attention to the window's tokens."""
         states = self.self_attention(states, states, key_mask=state_mask)
         queries, instruction = states[:, :num_queries], states[:, num_queries:]
-        queries = self.cross_attention(
-            queries, encoded, key_mask=window.mask, average_unseen=self.padding == "released"
-        )
-        queries = self.query_feed_forward(queries)
+        queries = self.query_feed_forward(look(queries))
         if self.instruction_feed_forward is None:
             return queries
         return torch.cat([queries, self.instruction_feed_forward(instruction)], 1)

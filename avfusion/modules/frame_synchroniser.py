@@ -1,11 +1,12 @@
 """The frame synchroniser: token streams onto the time grid of the video."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from avfusion._shapes import Bool
 from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.functional.alignment import (
     FrameGrid,
@@ -17,10 +18,10 @@ from avfusion.functional.alignment import (
 )
 from avfusion.functional.masks import Padding, check_padding
 from avfusion.modules.component import Component
-from avfusion.types import Frames, TokenStream
+from avfusion.modules.streaming.synchroniser import VISUAL, FrameSynchroniserState, add_chunk, close, nothing_waits
+from avfusion.types import ClosedFrames, Frames, TokenStream
 from avfusion.types.clock import time_dtype
-
-VISUAL = "visual"
+from avfusion.types.state import as_rows, put_rows
 
 
 class FrameSynchroniser(Component):
@@ -176,10 +177,104 @@ class FrameSynchroniser(Component):
             placement = place_tokens(stream.timestamps, stream.mask, grid)
             check_placement(name, stream.mask, stream.timestamps, placement, slots)
             placed[name] = scatter_tokens(stream.tokens, placement, grid.mask.shape[1], slots)
-        fused = self._fuse(placed, grid)
-        if self.padding == "masked":
-            return fused
-        return fused._replace(mask=grid.mask[..., None].expand_as(fused.mask))
+        return self._fuse(placed, grid, {name: ~own.any((1, 2)) for name, (_, own) in placed.items()})
+
+    def initial_state(
+        self,
+        batch_size: int = 1,
+        *,
+        streams: Collection[str] | None = None,
+        max_wait: float | None = None,
+        device: torch.device | str | None = None,
+    ) -> FrameSynchroniserState:
+        """Clips of which nothing has come yet.
+
+        Args:
+            batch_size: clips.
+            streams: names of the streams that will come, ``"visual"`` among them; all without it. No frame waits for
+                another.
+            max_wait: seconds, on the clip's clock, that a frame waits for a stream that is behind the others; as long
+                as it takes without it.
+            device: of the times and of what waits.
+
+        Raises:
+            InvalidValueError: unknown streams, or none; a ``max_wait`` that is negative.
+        """
+        names = list(self.dims) if streams is None else sorted(streams)
+        if not names or not set(names) <= set(self.dims):
+            raise InvalidValueError(f"streams: must be some of {sorted(self.dims)}, found {names}")
+        if max_wait is not None and not 0 <= max_wait < float("inf"):
+            raise InvalidValueError(f"max_wait: must be at least 0 seconds and finite, or None, found {max_wait}")
+        place = torch.device("cpu" if device is None else device)
+        seconds = float("inf") if max_wait is None else max_wait
+        awaited = torch.tensor([name in names for name in self.dims], device=place).repeat(batch_size, 1)
+        return nothing_waits(self, awaited, torch.full((batch_size,), seconds, dtype=time_dtype(place), device=place))
+
+    def step(
+        self,
+        chunk: Mapping[str, Frames | TokenStream | Tensor | None],
+        state: FrameSynchroniserState,
+        *,
+        until: Mapping[str, float | Tensor] | None = None,
+        end: Bool[Tensor, " batch"] | None = None,
+    ) -> tuple[ClosedFrames, FrameSynchroniserState]:
+        """Takes what has come, and gives the frames that are now closed.
+
+        A frame is closed when every awaited stream has passed its end: a token that is centred there or later has come,
+        a picture that ends there, or ``until`` says so; or when the stream that is ahead is ``max_wait`` seconds past
+        it. What comes for a closed frame is late: left out, and counted.
+
+        Args:
+            chunk: what has come of each stream, by name, or nothing. Plain tensors go on where that stream stopped, at
+                its rate; other values have their times on the clip's clock. A clip of which nothing has come is masked.
+            state: of the clips so far; not changed.
+            until: seconds up to which streams have now been given in full, by name, one number or ``(batch,)``; ``inf``
+                where a stream has ended.
+            end: ``(batch,)`` bool: clips that are over. All that waits for them is closed, and a new clip begins.
+
+        Returns:
+            The closed frames, and the new state.
+
+        Raises:
+            AlignmentError: times that go back; tokens that fit no frame or no slot.
+            InvalidValueError: unknown streams, widths or batches that do not fit.
+
+        Example:
+            >>> import torch
+            >>> from avfusion import FrameSynchroniser
+            >>> synchronise = FrameSynchroniser(visual_dim=16, stream_dims={"audio": 8})
+            >>> state = synchronise.initial_state()
+            >>> out, state = synchronise.step({"audio": torch.randn(1, 60, 8)}, state)  # 1.2 s
+            >>> out.lengths.tolist()  # waits for the pictures
+            [0]
+            >>> out, state = synchronise.step({"visual": torch.randn(1, 4, 32, 16)}, state)  # 2 s
+            >>> out.lengths.tolist(), out.frames.spans[0].tolist()
+            ([2], [[0.0, 0.5], [0.5, 1.0]])
+            >>> synchronise.flush(state).lengths.tolist()
+            [2]
+        """
+        batch = state.max_wait.shape[0]
+        over = None if end is None else as_rows(end, batch, "end", state.max_wait.device)
+        frames, lengths, after = close(self, add_chunk(self, chunk, state, until), over)
+        late = after.late - state.late
+        if over is not None:
+            after = self.reset(after, over)
+        return ClosedFrames(frames, lengths, late), after
+
+    def flush(self, state: FrameSynchroniserState) -> ClosedFrames:
+        """What still waits, as if all clips were over."""
+        return self.step({}, state, end=torch.ones_like(state.max_wait, dtype=torch.bool))[0]
+
+    def reset(self, state: FrameSynchroniserState, rows: Bool[Tensor, " batch"]) -> FrameSynchroniserState:
+        """The state with new clips in some rows; what waits there is dropped.
+
+        Args:
+            state: of the clips so far; not changed.
+            rows: ``(batch,)`` bool.
+        """
+        batch, device = state.max_wait.shape[0], state.max_wait.device
+        chosen = as_rows(rows, batch, "rows", device).nonzero().flatten()
+        return put_rows(state, chosen, nothing_waits(self, state.awaited[chosen], state.max_wait[chosen]))
 
     def grid(self, frames: Frames, streams: Mapping[str, TokenStream], num_frames: int | None = None) -> FrameGrid:
         """The frames that hold the video and every real token of the streams; ``num_frames`` of them, if given."""
@@ -209,28 +304,41 @@ class FrameSynchroniser(Component):
             return Frames.from_rate(value, self.frame_rate)
         raise InvalidTypeError(f"{VISUAL}: must be Frames, a tensor or None, found {type(value).__name__}")
 
-    def _fuse(self, placed: dict[str, tuple[Tensor, Tensor]], grid: FrameGrid) -> Frames:
+    def _fuse(
+        self, placed: Mapping[str, tuple[Tensor, Tensor]], grid: FrameGrid, lacking: Mapping[str, Tensor]
+    ) -> Frames:
+        """Joins the streams of each frame.
+
+        Args:
+            placed: each stream's ``(batch, frame, slot, dim)`` tokens and ``(batch, frame, slot)`` mask, by name.
+            grid: the frames.
+            lacking: ``(batch,)`` bool by name: clips without that stream.
+        """
         masks = [mask for _, mask in placed.values()]
+        tokens = []
         if self.fusion == "features":
             mask = torch.stack(masks).any(0)
-            tokens = [self._fill(name, values, own, mask) for name, (values, own) in placed.items()]
-            return Frames(torch.cat(tokens, -1), mask, grid.spans)
-        tokens = []
-        for place, (name, (values, own)) in enumerate(placed.items()):
-            stand_in = own
-            if self.absent_tokens:
-                lacking = grid.mask & ~own.any((1, 2))[:, None]
-                stand_in = own | (lacking[..., None] & (torch.arange(own.shape[-1], device=own.device) == 0))
-            tokens.append(self._fill(name, values, own, stand_in))
-            masks[place] = stand_in
-        return Frames(torch.cat(tokens, 2), torch.cat(masks, 2), grid.spans)
+            tokens = [self._fill(name, values, lacking[name], mask) for name, (values, _) in placed.items()]
+            fused = Frames(torch.cat(tokens, -1), mask, grid.spans)
+        else:
+            for place, (name, (values, own)) in enumerate(placed.items()):
+                stand_in = own
+                if self.absent_tokens:
+                    first = torch.arange(own.shape[-1], device=own.device) == 0
+                    stand_in = own | ((grid.mask & lacking[name][:, None])[..., None] & first)
+                tokens.append(self._fill(name, values, lacking[name], stand_in))
+                masks[place] = stand_in
+            fused = Frames(torch.cat(tokens, 2), torch.cat(masks, 2), grid.spans)
+        if self.padding == "masked":
+            return fused
+        return fused._replace(mask=grid.mask[..., None].expand_as(fused.mask))
 
-    def _fill(self, name: str, values: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
+    def _fill(self, name: str, values: Tensor, lacking: Tensor, wanted: Tensor) -> Tensor:
         """Puts the learned token where a clip that lacks the modality altogether wants one."""
         if not self.absent_tokens:
             return values
-        lacking = ~own.any((1, 2))[:, None, None] & wanted
-        return torch.where(lacking[..., None], self.absent_tokens[name].to(values.dtype), values)
+        lacks = (lacking[:, None, None] & wanted)[..., None]
+        return torch.where(lacks, self.absent_tokens[name].to(values.dtype), values)
 
     def _check_names(self, visual: object, streams: Mapping[str, object]) -> None:
         if visual is not None and VISUAL not in self.dims:
@@ -243,17 +351,31 @@ class FrameSynchroniser(Component):
         tokens = {name: stream.tokens for name, stream in streams.items()}
         if frames is not None:
             tokens = {VISUAL: frames.tokens, **tokens}
-            if frames.tokens.shape[2] > self.slots[VISUAL]:
-                raise InvalidValueError(
-                    f"{VISUAL}: a frame has {self.slots[VISUAL]} slots, found {frames.tokens.shape[2]} tokens a frame"
-                )
+            self._check_slots(frames.tokens)
         if not tokens:
             raise InvalidValueError(f"streams: one of {sorted(self.dims)} must be given, found none")
         for name, value in tokens.items():
-            if value.shape[-1] != self.dims[name]:
-                raise InvalidValueError(f"{name}: must have width {self.dims[name]}, found {value.shape[-1]}")
+            self._check_width(name, value)
         sizes = {name: value.shape[0] for name, value in tokens.items()}
         first = next(iter(tokens.values()))
         if any(size != first.shape[0] for size in sizes.values()):
             raise InvalidValueError(f"streams: must have the same batch size, found {sizes}")
         return first.shape[0], first
+
+    def _check_chunk(self, name: str, tokens: Tensor, batch: int) -> None:
+        """Raises :class:`~avfusion.InvalidValueError` unless a part of a stream fits the stream and its batch."""
+        self._check_width(name, tokens)
+        if tokens.ndim == 4:
+            self._check_slots(tokens)
+        if tokens.shape[0] != batch:
+            raise InvalidValueError(f"{name}: must be of {batch} clips, found {tokens.shape[0]}")
+
+    def _check_width(self, name: str, tokens: Tensor) -> None:
+        if tokens.shape[-1] != self.dims[name]:
+            raise InvalidValueError(f"{name}: must have width {self.dims[name]}, found {tokens.shape[-1]}")
+
+    def _check_slots(self, tokens: Tensor) -> None:
+        if tokens.shape[2] > self.slots[VISUAL]:
+            raise InvalidValueError(
+                f"{VISUAL}: a frame has {self.slots[VISUAL]} slots, found {tokens.shape[2]} tokens a frame"
+            )

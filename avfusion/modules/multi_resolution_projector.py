@@ -1,5 +1,7 @@
 """Two resolutions of windows, joined."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -7,6 +9,7 @@ from avfusion._shapes import Float
 from avfusion.errors import InvalidValueError
 from avfusion.modules.causal_qformer import CausalQFormer
 from avfusion.modules.sliding_window_projector import SlidingWindowProjector
+from avfusion.modules.streaming.resolutions import append_to_both, empty_resolutions, read_both
 
 
 class MultiResolutionProjector(SlidingWindowProjector):
@@ -93,6 +96,18 @@ class MultiResolutionProjector(SlidingWindowProjector):
     def _frames_multiple(self) -> int:
         """Short windows are cut between parts."""
         return max(self.fine_window_frames, super()._frames_multiple)
+
+    def _growth_kind(self, absorbed: int) -> int:
+        return absorbed
+
+    def _empty_memory(self, rows: int) -> Any:
+        return empty_resolutions(self, rows) if self._grows else ()
+
+    def _append(self, memory: Any, tokens: Tensor, mask: Tensor | None, absorbed: int, guide: dict[str, Tensor]) -> Any:
+        return append_to_both(self, memory, tokens, mask, absorbed, guide)
+
+    def _read(self, memory: Any, absorbed: int, guide: dict[str, Tensor]) -> Float[Tensor, "window query hidden"]:
+        return read_both(self, memory, absorbed, guide)
 
     def _encode(
         self,

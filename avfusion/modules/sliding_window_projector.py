@@ -1,13 +1,13 @@
 """Sliding windows of frames to language model embeddings."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from avfusion._shapes import Bool, Float
+from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.functional.windows import (
     WindowLayout,
@@ -20,8 +20,17 @@ from avfusion.functional.windows import (
 from avfusion.modules.causal_qformer import CausalQFormer
 from avfusion.modules.component import Component
 from avfusion.modules.real_windows import WindowRows, is_sharded, window_batches
-from avfusion.types import Frames, LLMEmbeddings, WindowEncoder, Windows
+from avfusion.modules.streaming.projector import ProjectorState, nothing_seen, take_step
+from avfusion.types import (
+    Frames,
+    LLMEmbeddings,
+    StreamedEmbeddings,
+    StreamingWindowEncoder,
+    WindowEncoder,
+    Windows,
+)
 from avfusion.types.clock import check_rate
+from avfusion.types.state import as_rows, put_rows
 
 
 class SlidingWindowProjector(Component):
@@ -227,6 +236,124 @@ class SlidingWindowProjector(Component):
             spans=spread_over_positions(spans, self.num_queries),
             query_states=states,
         )
+
+    def initial_state(self, batch_size: int = 1) -> ProjectorState:
+        """Clips of which no frame has come yet.
+
+        Args:
+            batch_size: clips.
+
+        Raises:
+            InvalidValueError: a window encoder that cannot stream; the message says why.
+        """
+        return nothing_seen(self, batch_size)
+
+    def step(
+        self,
+        frames: Frames,
+        state: ProjectorState,
+        *,
+        lengths: Int[Tensor, " batch"] | None = None,
+        end: Bool[Tensor, " batch"] | None = None,
+        unfinished: bool = False,
+        instruction: Float[Tensor, "batch length instruction_dim"] | None = None,
+        instruction_mask: Bool[Tensor, "batch length"] | None = None,
+    ) -> tuple[StreamedEmbeddings, ProjectorState]:
+        """Takes frames, and gives the embeddings of the windows that they finish.
+
+        A :class:`~avfusion.StreamingWindowEncoder` gets frames soon after they come, a few together because that is
+        faster, and the frame that completes a window alone; windows of which it has nothing are computed as
+        :meth:`forward` does. Other window encoders get whole windows.
+
+        Args:
+            frames: ``(batch, frame, token, dim)``: each clip's next frames, its first at index 0.
+            state: of the clips so far; not changed.
+            lengths: ``(batch,)`` int64: frames that each clip gets; all without it, those in which nothing is real
+                included.
+            end: ``(batch,)`` bool: clips that are over. Their last window is finished as it stands, and a new clip
+                begins.
+            unfinished: also give each clip's last window as it stands.
+            instruction: ``(batch, length, instruction_dim)``, as for :meth:`forward`, for what this step finishes.
+            instruction_mask: ``(batch, length)`` bool.
+
+        Returns:
+            What was finished, and the new state.
+
+        Raises:
+            InvalidValueError: frames or masks that do not fit the batch.
+
+        Example:
+            >>> import torch
+            >>> from avfusion import CausalQFormer, Frames, SlidingWindowProjector
+            >>> projector = SlidingWindowProjector(
+            ...     window_encoder=CausalQFormer(
+            ...         input_dim=24, hidden_size=16, num_heads=2, num_queries=3, window_frames=5, tokens_per_frame=4
+            ...     ),
+            ...     window_frames=5,
+            ...     llm_dim=64,
+            ... )
+            >>> state = projector.initial_state()
+            >>> for chunk in torch.randn(1, 12, 4, 24).split(4, dim=1):
+            ...     out, state = projector.step(Frames.from_rate(chunk, frame_rate=2.0), state, unfinished=True)
+            ...     print(out.finished.embeddings.shape[1], out.unfinished.mask.sum().item())
+            0 3
+            3 3
+            3 3
+            >>> projector.flush(state).finished.embeddings.shape
+            torch.Size([1, 3, 64])
+        """
+        batch = state.first.shape[0]
+        if frames.tokens.shape[0] != batch:
+            raise InvalidValueError(f"frames: must be of {batch} clips, found {frames.tokens.shape[0]}")
+        over = torch.zeros(batch, dtype=torch.bool, device=state.first.device)
+        over = over if end is None else as_rows(end, batch, "end", over.device)
+        out, after = take_step(
+            self, frames, state, lengths=lengths, end=over, unfinished=unfinished, given=(instruction, instruction_mask)
+        )
+        return out, after if end is None else self.reset(after, over)
+
+    def flush(
+        self,
+        state: ProjectorState,
+        *,
+        instruction: Float[Tensor, "batch length instruction_dim"] | None = None,
+        instruction_mask: Bool[Tensor, "batch length"] | None = None,
+    ) -> StreamedEmbeddings:
+        """What remains, as if all clips were over; arguments as for :meth:`step`."""
+        nothing = Frames(state.tokens[:, :0], state.mask[:, :0], state.spans[:, :0])
+        over = torch.ones(state.first.shape[0], dtype=torch.bool, device=state.first.device)
+        return self.step(nothing, state, end=over, instruction=instruction, instruction_mask=instruction_mask)[0]
+
+    def reset(self, state: ProjectorState, rows: Bool[Tensor, " batch"]) -> ProjectorState:
+        """The state with new clips in some rows; their open windows are dropped.
+
+        Args:
+            state: of the clips so far; not changed.
+            rows: ``(batch,)`` bool.
+        """
+        chosen = as_rows(rows, state.first.shape[0], "rows", state.first.device).nonzero().flatten()
+        return put_rows(state, chosen, self.initial_state(len(chosen)))
+
+    @property
+    def _grows(self) -> bool:
+        """Whether the window encoder takes windows frame by frame."""
+        return isinstance(self.window_encoder, StreamingWindowEncoder)
+
+    def _growth_kind(self, absorbed: int) -> int:
+        """Windows of one kind can be appended to together."""
+        return 0
+
+    def _empty_memory(self, rows: int) -> Any:
+        return cast("StreamingWindowEncoder", self.window_encoder).initial_state(rows) if self._grows else ()
+
+    def _append(self, memory: Any, tokens: Tensor, mask: Tensor | None, absorbed: int, guide: dict[str, Tensor]) -> Any:
+        """The memory of windows with frames behind what they hold; how many that is, is known for one kind."""
+        return cast("StreamingWindowEncoder", self.window_encoder).step(tokens, memory, mask=mask)[1]
+
+    def _read(self, memory: Any, absorbed: int, guide: dict[str, Tensor]) -> Float[Tensor, "window query hidden"]:
+        """The states of windows as they stand."""
+        encoder = cast("StreamingWindowEncoder", self.window_encoder)
+        return encoder.flush(memory, **guide)
 
     def _encode_real(
         self, frames: Frames, layout: WindowLayout, instruction: Tensor | None, instruction_mask: Tensor | None

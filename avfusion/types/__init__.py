@@ -8,17 +8,25 @@ resolution.
 """
 
 from avfusion.types.media import Video, Waveform
-from avfusion.types.protocols import AudioEncoder, VisualEncoder, WindowEncoder
+from avfusion.types.protocols import AudioEncoder, StreamingWindowEncoder, VisualEncoder, WindowEncoder
+from avfusion.types.state import map_state, state_from_tensors, state_tensors
+from avfusion.types.streaming import ClosedFrames, StreamedEmbeddings
 from avfusion.types.tokens import Frames, LLMEmbeddings, TokenStream, Windows
 
 __all__ = [
     "AudioEncoder",
+    "ClosedFrames",
     "Frames",
     "LLMEmbeddings",
+    "StreamedEmbeddings",
+    "StreamingWindowEncoder",
     "TokenStream",
     "Video",
     "VisualEncoder",
     "Waveform",
     "WindowEncoder",
     "Windows",
+    "map_state",
+    "state_from_tensors",
+    "state_tensors",
 ]

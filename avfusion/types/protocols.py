@@ -1,6 +1,6 @@
 """What a part has to offer to fit."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -48,4 +48,28 @@ class WindowEncoder(Protocol):
         self, tokens: Float[Tensor, "window frame token dim"], mask: Bool[Tensor, "window frame token"], /
     ) -> Float[Tensor, "window query hidden"]:
         """States of each window. Masked tokens are zero and must not matter; windows are independent of each other."""
+        ...
+
+
+@runtime_checkable
+class StreamingWindowEncoder(WindowEncoder, Protocol):
+    """A window encoder that takes windows frame by frame; others are given whole windows, in streams too."""
+
+    def initial_state(self, batch_size: int, /) -> Any:
+        """Windows in which nothing has been seen: a tree of tuples and tensors whose first axis is the row."""
+        ...
+
+    def step(
+        self,
+        tokens: Float[Tensor, "row frame token dim"],
+        state: Any,
+        /,
+        *,
+        mask: Bool[Tensor, "row frame token"] | None = None,
+    ) -> tuple[Any, Any]:
+        """Appends frames to each row's window; the second of what it gives is the new state."""
+        ...
+
+    def flush(self, state: Any, /, **guide: Tensor) -> Float[Tensor, "row query hidden"]:
+        """What windows of the frames so far give; ``guide`` is what :meth:`__call__` takes beside them."""
         ...

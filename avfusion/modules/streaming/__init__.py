@@ -1,0 +1,1 @@
+"""The streaming side of the components: their states, and what a step does with them."""

@@ -3,8 +3,7 @@
 import hashlib
 import os
 import re
-import shutil
-import subprocess
+import wave
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def make_spoken_questions(
-    records: Iterable[Record], speak: Callable[[str, Path], object], out_dir: str | Path
+    records: Iterable[Record], out_dir: str | Path, *, speak: Callable[[str, Path], object] | None = None
 ) -> list[Record]:
     """Records of ISQA from those of OCR and VQA: the question is spoken in a file and no longer written.
 
@@ -26,8 +25,8 @@ def make_spoken_questions(
 
     Args:
         records: records with an image and a question.
-        speak: called as ``speak(text, path)``, writes a wav; :func:`espeak`, or any text-to-speech.
         out_dir: folder of the spoken questions; made if it is not there.
+        speak: called as ``speak(text, path)``, writes a wav: any text-to-speech; :func:`espeak` without it.
 
     Returns:
         A record for each, in the same order, with the id ``TASK-ID``.
@@ -46,7 +45,7 @@ def make_spoken_questions(
         ...     id="7", task="vqa", image=pathlib.Path("n1.jpg"), question="Is it overcast?", references=("no",)
         ... )
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     [spoken] = make_spoken_questions([written], hum, folder)
+        ...     [spoken] = make_spoken_questions([written], folder, speak=hum)
         >>> spoken.id, spoken.question, spoken.audio.suffix
         ('vqa-7', None, '.wav')
     """
@@ -62,7 +61,7 @@ def make_spoken_questions(
         mark = hashlib.sha256(f"{name}\0{record.question}".encode()).hexdigest()[:12]
         audio = folder / f"{_UNSAFE.sub('_', name)[:80]}-{mark}.wav"
         if not audio.is_file():
-            _write(record.question, speak, audio)
+            _write(record.question, espeak if speak is None else speak, audio)
         made[name] = replace(record, id=name, task="isqa", question=None, audio=audio)
     return list(made.values())
 
@@ -79,26 +78,27 @@ def _write(text: str, speak: Callable[[str, Path], object], audio: Path) -> None
         part.unlink(missing_ok=True)
 
 
-def espeak(text: str, path: Path, *, voice: str = "en-us") -> None:
-    """Speaks with the program espeak-ng.
+def espeak(text: str, path: Path, *, voice: str = "en-us", speed: int = 160) -> None:
+    """Speaks with eSpeak NG, which the package espeakng-loader brings; nothing is downloaded.
 
     Args:
         text: what to say.
-        path: the wav to write.
-        voice: name of one of espeak-ng's voices.
+        path: the wav to write, at 22.05 kHz.
+        voice: name of one of eSpeak NG's voices: ``"en-us"``, ``"gmw/en"`` (British), ``"en-us+m4"``, …
+        speed: words a minute.
 
     Raises:
-        InvalidValueError: espeak-ng is not installed, or failed.
+        ImportError: espeakng-loader is missing.
+        InvalidValueError: there is no such voice, or nothing to say.
 
     Example:
         >>> from functools import partial
         >>> from avfusion.aveb import espeak
-        >>> british = partial(espeak, voice="en-gb")  # goes to make_spoken_questions
+        >>> british = partial(espeak, voice="gmw/en")  # goes to make_spoken_questions
     """
-    program = shutil.which("espeak-ng")
-    if program is None:
-        raise InvalidValueError("speak: espeak-ng is not installed; install it, or give another callable")
-    command = [program, "-v", voice, "-w", str(path), "--stdin"]
-    done = subprocess.run(command, input=text, encoding="utf-8", capture_output=True, check=False)
-    if done.returncode:
-        raise InvalidValueError(f"speak: espeak-ng failed on {text!r:.80} ({done.stderr.strip()})")
+    from avfusion.aveb._synthesis import RATE, Voice, synthesise
+
+    [samples] = synthesise([text], [Voice(voice, speed)]).values()
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", "not compressed"))
+        file.writeframes((samples * 32767).astype("<i2").tobytes())

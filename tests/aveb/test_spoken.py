@@ -32,7 +32,7 @@ class Voice:
 
 def test_every_question_is_spoken(tmp_path: Path) -> None:
     voice = Voice()
-    spoken = make_spoken_questions(QUESTIONS, voice, tmp_path / "new" / "folder")
+    spoken = make_spoken_questions(QUESTIONS, tmp_path / "new" / "folder", speak=voice)
     assert voice.said == ["Is it overcast?", "what?", "¿qué?"]
     assert [record.id for record in spoken] == ["vqa-1", "ocr-1", "ocr-a/b #2"]
     assert {(record.task, record.question, record.references) for record in spoken} == {("isqa", None, ("no",))}
@@ -44,30 +44,30 @@ def test_every_question_is_spoken(tmp_path: Path) -> None:
 
 def test_a_run_that_broke_off_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        make_spoken_questions(QUESTIONS, Voice(break_at=1), tmp_path)
+        make_spoken_questions(QUESTIONS, tmp_path, speak=Voice(break_at=1))
     assert len(list(tmp_path.iterdir())) == 1  # nothing half-written
     voice = Voice()
-    make_spoken_questions(QUESTIONS, voice, tmp_path)
+    make_spoken_questions(QUESTIONS, tmp_path, speak=voice)
     assert voice.said == ["what?", "¿qué?"]
     again = Voice()
-    make_spoken_questions(QUESTIONS, again, tmp_path)
+    make_spoken_questions(QUESTIONS, tmp_path, speak=again)
     assert again.said == []
 
 
 def test_another_question_is_another_file(tmp_path: Path) -> None:
     def first(question: str) -> Path | None:
         record = Record(id="1", task="vqa", image=Path("n1.jpg"), question=question, references=("no",))
-        return make_spoken_questions([record], Voice(), tmp_path)[0].audio
+        return make_spoken_questions([record], tmp_path, speak=Voice())[0].audio
 
     assert first("Is it?") != first("Is it not?")
 
 
 def test_what_cannot_be_spoken_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match="ids must differ, found 'vqa-1' twice"):
-        make_spoken_questions([QUESTIONS[0], QUESTIONS[0]], Voice(), tmp_path)
+        make_spoken_questions([QUESTIONS[0], QUESTIONS[0]], tmp_path, speak=Voice())
     silent = Record(id="1", task="ic", image=Path("n1.jpg"), references=("no",))
     with pytest.raises(InvalidValueError, match="must have an image and a question, 'ic-1' has not"):
-        make_spoken_questions([silent], Voice(), tmp_path)
+        make_spoken_questions([silent], tmp_path, speak=Voice())
 
 
 @pytest.mark.parametrize("content", [None, b"", b"ID3 is no wav"])
@@ -77,24 +77,36 @@ def test_a_voice_that_writes_no_wav_is_refused(tmp_path: Path, content: bytes | 
             path.write_bytes(content)
 
     with pytest.raises(InvalidValueError, match="speak: must write a wav to"):
-        make_spoken_questions(QUESTIONS, mute, tmp_path)
+        make_spoken_questions(QUESTIONS, tmp_path, speak=mute)
     assert list(tmp_path.iterdir()) == []
 
 
-def fake_espeak(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = folder / "espeak-ng"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+def test_the_default_voice_speaks_without_downloads(tmp_path: Path) -> None:
+    spoken = make_spoken_questions(QUESTIONS[:2], tmp_path)
+    lengths = []
+    for record in spoken:
+        assert record.audio is not None
+        with wave.open(str(record.audio)) as file:
+            assert (file.getnchannels(), file.getframerate()) == (1, 22050)
+            lengths.append(file.getnframes() / 22050)
+    assert 0.5 < lengths[0] < 3
+    assert lengths[1] < lengths[0]
 
 
-def test_espeak_is_called_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(InvalidValueError, match="speak: espeak-ng is not installed"):
-        espeak("-what?", tmp_path / "a.wav")
-    fake_espeak(tmp_path, 'cat > "$4"; echo "$1 $2 $3 $5" >> "$4"', monkeypatch)
-    espeak("-what?\n", tmp_path / "a.wav", voice="en-gb")
-    assert (tmp_path / "a.wav").read_text() == "-what?\n-v en-gb -w --stdin\n"
-    fake_espeak(tmp_path, "echo no voice >&2; exit 1", monkeypatch)
-    with pytest.raises(InvalidValueError, match=r"espeak-ng failed on 'what\?' \(no voice\)"):
-        espeak("what?", tmp_path / "a.wav")
+def test_voices_and_speeds_differ(tmp_path: Path) -> None:
+    for name, given in {"a": {}, "b": {"voice": "gmw/en"}, "c": {"speed": 90}, "d": {}}.items():
+        espeak("seven cats", tmp_path / f"{name}.wav", **given)
+    said = {name: (tmp_path / f"{name}.wav").read_bytes() for name in "abcd"}
+    assert said["a"] == said["d"]
+    assert len({said["a"], said["b"], said["c"]}) == 3
+    assert len(said["c"]) > 1.2 * len(said["a"])
+
+
+@pytest.mark.parametrize(
+    ("text", "voice", "message"),
+    [("a", "nobody", "has no voice nobody"), ("", "en-us", "nothing to say in ''"), ("...", "en-us", "nothing to say")],
+)
+def test_what_cannot_be_said_is_told(tmp_path: Path, text: str, voice: str, message: str) -> None:
+    with pytest.raises(InvalidValueError, match=f"speak: eSpeak NG failed .*{message}"):
+        espeak(text, tmp_path / "a.wav", voice=voice)
+    assert not (tmp_path / "a.wav").exists()

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from avfusion.aveb._synthesis import RATE
 from avfusion.aveb.mini.items import Made
-from avfusion.aveb.mini.vocabulary import FRAME_RATE, RATE
+from avfusion.aveb.mini.vocabulary import FRAME_RATE
 from avfusion.media import write_video
 
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from avfusion.aveb._synthesis import RATE
 from avfusion.aveb.mini.items import Level, Made, draw_things, noisy, pick
 from avfusion.aveb.mini.pictures import Picture, Thing, paint
 from avfusion.aveb.mini.sounds import Samples, event, place, say
 from avfusion.aveb.mini.speech import Speech
-from avfusion.aveb.mini.vocabulary import COLOURS, FRAME_RATE, RATE, SHAPES, SIDE, SOUNDS, SPOKEN, VOICES
+from avfusion.aveb.mini.vocabulary import COLOURS, FRAME_RATE, SHAPES, SIDE, SOUNDS, SPOKEN, VOICES
 
 SCENE = 1.5
 """Seconds of a scene: a window of five seconds holds three, so that what comes next is often in the next one."""

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from avfusion.aveb._synthesis import RATE
 from avfusion.aveb.mini.speech import Speech
-from avfusion.aveb.mini.vocabulary import RATE
 
 Samples = NDArray[np.float32]
 

@@ -1,7 +1,6 @@
 """Everything that can be seen, heard and said in the miniature."""
 
-RATE = 22050
-"""Samples a second of all sound."""
+from avfusion.aveb._synthesis import Voice
 
 SIDE = 64
 """Pixels of a picture's sides."""
@@ -28,7 +27,12 @@ SPOKEN = (*COLOURS, *DIGITS, *DIRECTIONS)
 QUESTION_WORDS = ("which", "colour", "is", "the", "how", "many", "shapes", "are", "there", "shape", *SHAPES)
 """Words that spoken questions are made of beside colours."""
 
-VOICES = (("gmw/en-US", 150, 50), ("gmw/en", 165, 85), ("gmw/en-US+m4", 140, 35), ("gmw/en-GB-scotland", 180, 70))
-"""The synthesiser's voices, their speeds in words a minute and their pitches, 0 to 99.
+VOICES = (
+    Voice("gmw/en-US", 150, 50),
+    Voice("gmw/en", 165, 85),
+    Voice("gmw/en-US+m4", 140, 35),
+    Voice("gmw/en-GB-scotland", 180, 70),
+)
+"""The synthesiser's voices.
 
 Its female variants are left out: they breathe at random, so that no two runs are alike."""

@@ -1,4 +1,4 @@
-"""Says words in a process of its own: ``python _espeak.py FILE``, with voices and words as JSON on its input.
+"""Says texts in a process of its own: ``python _espeak.py FILE``, with voices and texts as JSON on its input.
 
 It is run as a file, and imports nothing of the library, so that it starts at once.
 """
@@ -48,20 +48,22 @@ class Synthesiser:
         return np.frombuffer(b"".join(self._pieces), np.int16).astype(np.float32) / np.float32(32768)
 
 
-def _trimmed(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def _trimmed(samples: NDArray[np.float32], text: str) -> NDArray[np.float32]:
     """Without the silence around it, and as loud as all others."""
+    if not samples.any():
+        raise ValueError(f"there is nothing to say in {text!r:.80}")
     loud = np.flatnonzero(np.abs(samples) > 0.02 * np.abs(samples).max())
     kept = samples[loud[0] : loud[-1] + 1]
     return np.asarray((0.12 * kept / np.sqrt(np.mean(kept**2))).clip(-0.9, 0.9), np.float32)
 
 
-def main(path: str, voices: list[tuple[str, int, int]], words: list[str]) -> None:
-    """Says every word in every voice and writes them down."""
+def main(path: str, voices: list[tuple[str, int, int]], texts: list[str]) -> None:
+    """Says every text in every voice and writes them down."""
     synthesiser = Synthesiser()
     said = {
-        f"{number} {word}": _trimmed(synthesiser.say(word, *voice))
+        f"{number} {place}": _trimmed(synthesiser.say(text, *voice), text)
         for number, voice in enumerate(voices)
-        for word in words
+        for place, text in enumerate(texts)
     }
     np.savez(path, allow_pickle=False, **said)
 

@@ -23,7 +23,7 @@ from avfusion.models._features import (
 )
 from avfusion.models._storage import StoredModel, is_peft
 from avfusion.models.merge import check_index, merge_embeddings, select_clips
-from avfusion.models.output import CACHE, AudioVisualOutput
+from avfusion.models.output import AudioVisualOutput
 from avfusion.modules import DiversityLoss
 from avfusion.types import Frames, LLMEmbeddings, TokenStream, Video, Waveform
 
@@ -211,7 +211,7 @@ class AudioVisualLanguageModel(StoredModel):
         instruction: Float[Tensor, "row words instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "row words"] | None = None,
         position_ids: Int[Tensor, "row length"] | None = None,
-        cache: Any = None,
+        past_key_values: Any = None,
         **kwargs: Any,
     ) -> AudioVisualOutput:
         """Next-token logits, and the loss if there are labels.
@@ -229,21 +229,21 @@ class AudioVisualLanguageModel(StoredModel):
             instruction_mask: ``(row, words)`` bool.
             position_ids: ``(row, length)``; counted from ``attention_mask`` without it, so that padding does not move
                 the text.
-            cache: the cache to continue.
+            past_key_values: the cache to continue.
             **kwargs: for the language model (``use_cache``, ``output_hidden_states``, ``num_items_in_batch``, …).
 
         Raises:
             PlaceholderError: a row whose placeholders are not as many as its clip's embeddings.
             InvalidValueError: batches that differ, or media for which there is no encoder.
         """
-        check_text(input_ids, attention_mask, labels, cached=cache is not None)
+        check_text(input_ids, attention_mask, labels, cached=past_key_values is not None)
         inputs_embeds, embeddings = self._inputs(
             input_ids,
             video,
             waveform,
             features,
             media_index,
-            cache,
+            past_key_values,
             instruction=instruction,
             instruction_mask=instruction_mask,
         )
@@ -255,7 +255,8 @@ class AudioVisualLanguageModel(StoredModel):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             labels=labels,
-            **{**kwargs, CACHE: cache},
+            past_key_values=past_key_values,
+            **kwargs,
         )
         diversity = None
         if self.diversity_loss is not None and embeddings is not None:
@@ -266,7 +267,7 @@ class AudioVisualLanguageModel(StoredModel):
         return AudioVisualOutput(
             loss=loss,
             logits=out.logits,
-            **{CACHE: out.get(CACHE)},
+            past_key_values=out.get("past_key_values"),
             hidden_states=out.get("hidden_states"),
             attentions=out.get("attentions"),
             language_model_loss=out.loss,
@@ -336,14 +337,14 @@ class AudioVisualLanguageModel(StoredModel):
         waveform: Waveform | None,
         features: Features | None,
         media_index: Tensor | None,
-        cache: Any = None,
+        past_key_values: Any = None,
         **guide: Any,
     ) -> tuple[Tensor, LLMEmbeddings | None]:
         """The language model's input, and the connector's output."""
         self._check_media(video, waveform, features)
         features = self.encode(video, waveform) if features is None else features
         rows, clips = input_ids.shape[0], num_clips(features)
-        if clips is None and cache is not None:
+        if clips is None and past_key_values is not None:
             return self.embed(input_ids), None  # text that goes on from a cache
         if media_index is not None:
             check_index(media_index, clips or 0, rows)

@@ -1,24 +1,22 @@
 """What the assembled model returns."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.utils import ModelOutput
 
 from avfusion.types import LLMEmbeddings
 
-CACHE = fields(CausalLMOutputWithPast)[2].name
-"""What transformers calls the cache: ``"cache"``, or ``"past_key_values"`` before 5.24."""
-
 
 @dataclass
-class AudioVisualOutput(CausalLMOutputWithPast):
+class AudioVisualOutput(ModelOutput):
     """What :class:`AudioVisualLanguageModel` returns.
 
     Attributes:
         loss: scalar, with labels: ``language_model_loss`` plus ``diversity_loss``.
         logits: ``(row, length, vocabulary)``.
-        cache: the language model's; ``past_key_values`` before transformers 5.24, as in its own outputs.
+        past_key_values: the language model's cache.
         hidden_states: of the language model, if asked for.
         attentions: of the language model, if asked for.
         language_model_loss: scalar, with labels: next-token cross-entropy.
@@ -26,6 +24,11 @@ class AudioVisualOutput(CausalLMOutputWithPast):
         embeddings: the connector's output, a row for each clip; ``None`` where a cache is continued without media.
     """
 
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
     language_model_loss: Tensor | None = None
     diversity_loss: Tensor | None = None
     embeddings: LLMEmbeddings | None = None

@@ -20,7 +20,6 @@ from avfusion import (
     Waveform,
 )
 from avfusion.models import AudioVisualOutput, prepare_inputs
-from avfusion.models.output import CACHE
 
 FAMILIES = ["llama", "gpt2", "qwen3"]
 # Video with sound, silent video, sound alone, neither, and a clip whose sound outlasts its pictures.
@@ -79,7 +78,7 @@ def test_cached_steps_are_the_whole_text(make_model: Any, tokenizer: Any, media:
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     whole = model(ids, mask, **clips).logits
     start = model(ids[:, :-2], mask[:, :-2], **clips, use_cache=True)
-    step = model(ids[:, -2:], mask, cache=start[CACHE])
+    step = model(ids[:, -2:], mask, past_key_values=start.past_key_values)
     assert step.embeddings is None
     torch.testing.assert_close(step.logits, whole[:, -2:], rtol=1e-4, atol=1e-5)
 

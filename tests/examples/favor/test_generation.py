@@ -7,7 +7,6 @@ import torch
 from transformers import CompileConfig, set_seed
 
 from examples.favor import FavorForConditionalGeneration, towers
-from examples.favor.modeling_favor import CACHE
 from examples.favor.presets import PRESETS
 from tests.examples.favor.model_tester import FavorModelTester
 
@@ -113,21 +112,11 @@ def test_embeddings_instead_of_ids(ready: Any) -> None:
     assert torch.equal(model.generate(inputs_embeds=embeds, **rest, do_sample=False, **FOUR), whole[:, ids.shape[1] :])
 
 
-def test_steps_after_the_first_see_one_token(ready: Any) -> None:
-    model, inputs = ready
-    seen: list[int] = []
-    model.language_model.register_forward_pre_hook(
-        lambda _, args, given: seen.append(given["inputs_embeds"].shape[1]), with_kwargs=True
-    )
-    model.generate(**inputs, do_sample=False, **FOUR)
-    assert seen == [inputs["input_ids"].shape[1], 1, 1, 1]
-
-
 def test_going_on_from_a_cache(ready: Any) -> None:
     model, inputs = ready
     begun = model.generate(**inputs, do_sample=False, max_new_tokens=3, return_dict_in_generate=True)
     longer = {**inputs, "input_ids": begun.sequences, "attention_mask": torch.ones_like(begun.sequences)}
-    on = model.generate(**longer, **{CACHE: begun[CACHE]}, do_sample=False, max_new_tokens=1)
+    on = model.generate(**longer, past_key_values=begun.past_key_values, do_sample=False, max_new_tokens=1)
     assert torch.equal(on, model.generate(**inputs, do_sample=False, **FOUR))
 
 

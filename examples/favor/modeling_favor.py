@@ -1,5 +1,6 @@
 """FAVOR: towers of transformers, avfusion's connector, and a language model."""
 
+import warnings
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -179,12 +180,10 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
             media_index: ``(row,)`` int64: the clip of each row, -1 for none.
             num_windows_in_batch: windows of all micro-batches of a step, over which diversity is averaged.
             read_media: whether media may be given, here or on another process; not in the later steps of generation.
-            past_key_values: what ``generate`` of transformers before 5.24 calls ``cache``.
+            past_key_values: ``cache``, as transformers before 5.24 calls it.
             **kwargs: for the language model.
         """
-        if cache is not None and past_key_values is not None:
-            raise InvalidValueError(f"cache, past_key_values: must not come together, found both; give {CACHE} alone")
-        cache = past_key_values if cache is None else cache
+        cache = _one_cache(cache, past_key_values)
         features: dict[str, Tensor] = {}
         if visual_features is not None or audio_features is not None or event_features is not None:
             features = _present(
@@ -270,6 +269,17 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
         )
         return input_ids, {**kwargs, **media}
+
+
+def _one_cache(cache: Any, past_key_values: Any) -> Any:
+    """The cache, by whichever name it came."""
+    if past_key_values is None:
+        return cache
+    if cache is not None:
+        raise InvalidValueError(f"cache, past_key_values: must not come together, found both; give {CACHE} alone")
+    if CACHE == "cache":  # the models of transformers warn too
+        warnings.warn("`past_key_values` is deprecated; give `cache`", FutureWarning, stacklevel=3)
+    return past_key_values
 
 
 def _present(**tensors: Tensor | None) -> dict[str, Tensor]:

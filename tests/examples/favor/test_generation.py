@@ -1,5 +1,7 @@
 """Generation as transformers' own tests check it: every way of decoding, cache or none, ids or embeddings."""
 
+from contextlib import nullcontext
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -63,11 +65,18 @@ def test_later_steps_read_a_token_and_the_cache(ready: Any, options: dict[str, A
     assert seen == [(length, 0), (1, length), (1, length + 1), (1, length + 2)]
 
 
-def test_a_cache_under_two_names_is_refused(ready: Any) -> None:
+@torch.no_grad()
+def test_the_cache_has_either_name_but_not_both(ready: Any) -> None:
     model, inputs = ready
     begun = model(**inputs, use_cache=True)
+    token = inputs["input_ids"][:, :1]
+    warned = pytest.warns(FutureWarning, match="past_key_values") if CACHE == "cache" else nullcontext()
+    with warned:
+        first = model(token, past_key_values=deepcopy(begun[CACHE])).logits
+    assert torch.equal(model(token, cache=deepcopy(begun[CACHE])).logits, first)
+    assert not torch.equal(model(token).logits, first)
     with pytest.raises(InvalidValueError, match="cache, past_key_values: must not come together"):
-        model(inputs["input_ids"], cache=begun[CACHE], past_key_values=begun[CACHE])
+        model(token, cache=begun[CACHE], past_key_values=begun[CACHE])
 
 
 def test_sampling_gives_as_many_as_asked_for(ready: Any) -> None:

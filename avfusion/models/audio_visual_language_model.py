@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import InvalidValueError
+from avfusion.models._cache import CACHE
 from avfusion.models._checks import check_parts, check_text
 from avfusion.models._features import (
     VISUAL,
@@ -211,7 +212,7 @@ class AudioVisualLanguageModel(StoredModel):
         instruction: Float[Tensor, "row words instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "row words"] | None = None,
         position_ids: Int[Tensor, "row length"] | None = None,
-        past_key_values: Any = None,
+        cache: Any = None,
         **kwargs: Any,
     ) -> AudioVisualOutput:
         """Next-token logits, and the loss if there are labels.
@@ -229,21 +230,21 @@ class AudioVisualLanguageModel(StoredModel):
             instruction_mask: ``(row, words)`` bool.
             position_ids: ``(row, length)``; counted from ``attention_mask`` without it, so that padding does not move
                 the text.
-            past_key_values: the cache to continue.
+            cache: the one to continue, ``cache`` of an earlier output. It has this name with every transformers.
             **kwargs: for the language model (``use_cache``, ``output_hidden_states``, ``num_items_in_batch``, …).
 
         Raises:
             PlaceholderError: a row whose placeholders are not as many as its clip's embeddings.
             InvalidValueError: batches that differ, or media for which there is no encoder.
         """
-        check_text(input_ids, attention_mask, labels, cached=past_key_values is not None)
+        check_text(input_ids, attention_mask, labels, cached=cache is not None)
         inputs_embeds, embeddings = self._inputs(
             input_ids,
             video,
             waveform,
             features,
             media_index,
-            past_key_values,
+            cache,
             instruction=instruction,
             instruction_mask=instruction_mask,
         )
@@ -251,11 +252,12 @@ class AudioVisualLanguageModel(StoredModel):
             position_ids = (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
         if position_ids is not None and self._takes_positions():
             kwargs["position_ids"] = position_ids
+        if cache is not None:
+            kwargs[CACHE] = cache
         out = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             labels=labels,
-            past_key_values=past_key_values,
             **kwargs,
         )
         diversity = None
@@ -267,7 +269,7 @@ class AudioVisualLanguageModel(StoredModel):
         return AudioVisualOutput(
             loss=loss,
             logits=out.logits,
-            past_key_values=out.get("past_key_values"),
+            cache=out.get(CACHE),
             hidden_states=out.get("hidden_states"),
             attentions=out.get("attentions"),
             language_model_loss=out.loss,
@@ -337,14 +339,14 @@ class AudioVisualLanguageModel(StoredModel):
         waveform: Waveform | None,
         features: Features | None,
         media_index: Tensor | None,
-        past_key_values: Any = None,
+        cache: Any = None,
         **guide: Any,
     ) -> tuple[Tensor, LLMEmbeddings | None]:
         """The language model's input, and the connector's output."""
         self._check_media(video, waveform, features)
         features = self.encode(video, waveform) if features is None else features
         rows, clips = input_ids.shape[0], num_clips(features)
-        if clips is None and past_key_values is not None:
+        if clips is None and cache is not None:
             return self.embed(input_ids), None  # text that goes on from a cache
         if media_index is not None:
             check_index(media_index, clips or 0, rows)

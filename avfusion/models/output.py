@@ -16,7 +16,7 @@ class AudioVisualOutput(ModelOutput):
     Attributes:
         loss: scalar, with labels: ``language_model_loss`` plus ``diversity_loss``.
         logits: ``(row, length, vocabulary)``.
-        past_key_values: the language model's cache.
+        cache: the language model's, whatever this transformers calls it.
         hidden_states: of the language model, if asked for.
         attentions: of the language model, if asked for.
         language_model_loss: scalar, with labels: next-token cross-entropy.
@@ -26,7 +26,7 @@ class AudioVisualOutput(ModelOutput):
 
     loss: Tensor | None = None
     logits: Tensor | None = None
-    past_key_values: Any = None
+    cache: Any = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     language_model_loss: Tensor | None = None

@@ -1,15 +1,16 @@
 """FAVOR: towers of transformers, avfusion's connector, and a language model."""
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationMixin
-from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
-from avfusion import DiversityLoss, Frames, LLMEmbeddings, TokenStream
+from avfusion import DiversityLoss, Frames, InvalidValueError, LLMEmbeddings, TokenStream
 from avfusion.models import merge_embeddings, select_clips
 from examples.favor.configuration_favor import FavorConfig
 from examples.favor.parts import build_connector, seconds
@@ -27,15 +28,13 @@ FEATURES = (
 
 
 @dataclass
-class FavorOutput(ModelOutput):
+class FavorOutput(CausalLMOutputWithPast):
     """What the language model gives, and the diversity loss that is part of ``loss``."""
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Any = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
     diversity_loss: Tensor | None = None
+
+
+CACHE = fields(FavorOutput)[2].name  # "cache" from transformers 5.24 on, "past_key_values" before
 
 
 class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
@@ -52,7 +51,7 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True  # each step of generation but the first
-    _skip_keys_device_placement = "past_key_values"
+    _skip_keys_device_placement: ClassVar[list[str]] = [CACHE]
     _no_split_modules: ClassVar[list[str]] = ["AudioVisualConnector", "HFAudioEncoder"]
 
     def __init__(self, config: FavorConfig) -> None:
@@ -126,7 +125,7 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
         input_ids: Any = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Any = None,
+        cache: Any = None,
         inputs_embeds: Any = None,
         labels: Tensor | None = None,
         pixel_values_videos: Tensor | None = None,
@@ -149,6 +148,7 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
         media_index: Tensor | None = None,
         num_windows_in_batch: Tensor | int | None = None,
         read_media: bool = True,
+        past_key_values: Any = None,
         **kwargs: Any,
     ) -> FavorOutput:
         """Next-token logits, and the loss if there are labels.
@@ -157,7 +157,7 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
             input_ids: ``(row, length)``, with the media token once for each embedding of the row's clip.
             attention_mask: ``(row, length)``.
             position_ids: ``(row, length)``; counted from a two-dimensional ``attention_mask`` without it.
-            past_key_values: the cache to continue.
+            cache: the one to continue.
             inputs_embeds: ``(row, length, dim)`` instead of ``input_ids``.
             labels: ``(row, length)``, -100 where nothing is learned.
             pixel_values_videos: ``(clip, frame, 3, height, width)``, as the image processor makes them.
@@ -180,8 +180,10 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
             media_index: ``(row,)`` int64: the clip of each row, -1 for none.
             num_windows_in_batch: windows of all micro-batches of a step, over which diversity is averaged.
             read_media: whether media may be given, here or on another process; not in the later steps of generation.
+            past_key_values: ``cache``, as transformers before 5.24 calls it.
             **kwargs: for the language model.
         """
+        cache = _one_cache(cache, past_key_values)
         features: dict[str, Tensor] = {}
         if visual_features is not None or audio_features is not None or event_features is not None:
             features = _present(
@@ -209,7 +211,7 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
                 input_values_mask=input_values_mask,
             )
         embeddings: LLMEmbeddings | None = None
-        if features or (self.training and past_key_values is None):
+        if features or (self.training and cache is None):
             text = input_ids if input_ids is not None else inputs_embeds
             embeddings = self.get_media_embeddings(**features, clips=len(text))
         table: Any = self.get_input_embeddings()
@@ -222,15 +224,14 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
         if embeddings is not None:
             chosen = embeddings if media_index is None else select_clips(embeddings, media_index)
             inputs_embeds = merge_embeddings(input_ids, inputs_embeds, chosen, token)
-        if position_ids is None and past_key_values is None and attention_mask is not None and attention_mask.ndim == 2:
+        if position_ids is None and cache is None and attention_mask is not None and attention_mask.ndim == 2:
             position_ids = (attention_mask.long().cumsum(1) - 1).clamp(min=0)
         out = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             labels=labels,
-            **{**kwargs, "return_dict": True},
+            **{**kwargs, CACHE: cache, "return_dict": True},
         )
         loss, diversity = out.loss, None
         if loss is not None and embeddings is not None:
@@ -239,9 +240,7 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
             count = torch.as_tensor(count, device=values.device).clamp(min=1)
             diversity = values.masked_fill(~embeddings.window_mask, 0).sum() / count
             loss = loss + diversity.to(loss)
-        return FavorOutput(
-            loss, out.logits, out.get("past_key_values"), out.get("hidden_states"), out.get("attentions"), diversity
-        )
+        return FavorOutput(loss, out.logits, out.get(CACHE), out.get("hidden_states"), out.get("attentions"), diversity)
 
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, inputs_embeds: Tensor | None = None, is_first_iteration: bool = False, **kwargs: Any
@@ -254,7 +253,7 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
             input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
         )
         wanted = inputs["read_media"] = is_first_iteration or not kwargs.get("use_cache", True)
-        cache, new = kwargs.get("past_key_values"), inputs.get("input_ids")
+        cache, new = inputs.get(CACHE), inputs.get("input_ids")
         if wanted and cache is not None and cache.get_seq_length() > 0 and new is not None:
             wanted = bool((new == self.config.media_token_id).any())
         return inputs if wanted else {name: value for name, value in inputs.items() if name not in _ALL_MEDIA}
@@ -270,6 +269,17 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
         )
         return input_ids, {**kwargs, **media}
+
+
+def _one_cache(cache: Any, past_key_values: Any) -> Any:
+    """The cache, by whichever name it came."""
+    if past_key_values is None:
+        return cache
+    if cache is not None:
+        raise InvalidValueError(f"cache, past_key_values: must not come together, found both; give {CACHE} alone")
+    if CACHE == "cache":  # the models of transformers warn too
+        warnings.warn("`past_key_values` is deprecated; give `cache`", FutureWarning, stacklevel=3)
+    return past_key_values
 
 
 def _present(**tensors: Tensor | None) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from transformers import TextStreamer
+from transformers import Cache, TextStreamer
 
 from avfusion import (
     DiversityLoss,
@@ -78,9 +78,27 @@ def test_cached_steps_are_the_whole_text(make_model: Any, tokenizer: Any, media:
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     whole = model(ids, mask, **clips).logits
     start = model(ids[:, :-2], mask[:, :-2], **clips, use_cache=True)
-    step = model(ids[:, -2:], mask, past_key_values=start.past_key_values)
+    step = model(ids[:, -2:], mask, cache=start.cache)
     assert step.embeddings is None
     torch.testing.assert_close(step.logits, whole[:, -2:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("llm", FAMILIES)
+def test_later_steps_read_a_token_and_the_cache(make_model: Any, tokenizer: Any, media: Any, llm: str) -> None:
+    model = make_model(llm)
+    clips = media(FRAMES, SAMPLES).batch()
+    inputs = inputs_for(model, tokenizer, clips)
+    seen: list[tuple[int, int]] = []
+
+    def look(_: Any, __: Any, given: dict[str, Any]) -> None:
+        text = given["input_ids"] if given.get("inputs_embeds") is None else given["inputs_embeds"]
+        cached = [value.get_seq_length() for value in given.values() if isinstance(value, Cache)]
+        seen.append((text.shape[1], int(*cached)))
+
+    model.language_model.register_forward_pre_hook(look, with_kwargs=True)
+    model.generate(**inputs, **clips, max_new_tokens=3, min_new_tokens=3)
+    length = inputs["input_ids"].shape[1]
+    assert seen == [(length, 0), (1, length), (1, length + 1)]
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

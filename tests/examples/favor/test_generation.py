@@ -1,12 +1,16 @@
 """Generation as transformers' own tests check it: every way of decoding, cache or none, ids or embeddings."""
 
+from contextlib import nullcontext
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
-from transformers import CompileConfig, set_seed
+from transformers import Cache, CompileConfig, set_seed
 
+from avfusion import InvalidValueError
 from examples.favor import FavorForConditionalGeneration, towers
+from examples.favor.modeling_favor import CACHE
 from examples.favor.presets import PRESETS
 from tests.examples.favor.model_tester import FavorModelTester
 
@@ -42,6 +46,37 @@ def test_the_cache_changes_nothing(ready: Any, options: dict[str, Any]) -> None:
     with_cache = model.generate(**inputs, **options, **FOUR)
     assert with_cache.shape[1] == inputs["input_ids"].shape[1] + 4
     assert torch.equal(with_cache, model.generate(**inputs, **plain, use_cache=False, **FOUR))
+
+
+@pytest.mark.parametrize(
+    "options", [{"do_sample": False}, {"num_beams": 3}, {"do_sample": False, "cache_implementation": "static"}]
+)
+def test_later_steps_read_a_token_and_the_cache(ready: Any, options: dict[str, Any]) -> None:
+    model, inputs = ready
+    seen: list[tuple[int, int]] = []
+
+    def look(_: Any, __: Any, given: dict[str, Any]) -> None:
+        cached = [value.get_seq_length() for value in given.values() if isinstance(value, Cache)]
+        seen.append((given["inputs_embeds"].shape[1], int(*cached)))
+
+    model.language_model.register_forward_pre_hook(look, with_kwargs=True)
+    model.generate(**inputs, **options, **FOUR)
+    length = inputs["input_ids"].shape[1]
+    assert seen == [(length, 0), (1, length), (1, length + 1), (1, length + 2)]
+
+
+@torch.no_grad()
+def test_the_cache_has_either_name_but_not_both(ready: Any) -> None:
+    model, inputs = ready
+    begun = model(**inputs, use_cache=True)
+    token = inputs["input_ids"][:, :1]
+    warned = pytest.warns(FutureWarning, match="past_key_values") if CACHE == "cache" else nullcontext()
+    with warned:
+        first = model(token, past_key_values=deepcopy(begun[CACHE])).logits
+    assert torch.equal(model(token, cache=deepcopy(begun[CACHE])).logits, first)
+    assert not torch.equal(model(token).logits, first)
+    with pytest.raises(InvalidValueError, match="cache, past_key_values: must not come together"):
+        model(token, cache=begun[CACHE], past_key_values=begun[CACHE])
 
 
 def test_sampling_gives_as_many_as_asked_for(ready: Any) -> None:
@@ -116,7 +151,7 @@ def test_going_on_from_a_cache(ready: Any) -> None:
     model, inputs = ready
     begun = model.generate(**inputs, do_sample=False, max_new_tokens=3, return_dict_in_generate=True)
     longer = {**inputs, "input_ids": begun.sequences, "attention_mask": torch.ones_like(begun.sequences)}
-    on = model.generate(**longer, past_key_values=begun.past_key_values, do_sample=False, max_new_tokens=1)
+    on = model.generate(**longer, **{CACHE: begun[CACHE]}, do_sample=False, max_new_tokens=1)
     assert torch.equal(on, model.generate(**inputs, do_sample=False, **FOUR))
 
 

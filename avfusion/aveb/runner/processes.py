@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+import torch
+
 
 class Processes:
     """This process among those of its run; the only one where nothing launched several."""
@@ -14,7 +16,8 @@ class Processes:
                 from accelerate import PartialState
             except ImportError as error:
                 raise ImportError("several processes need accelerate: pip install avfusion[aveb]") from error
-            self._state = PartialState()
+            # without an accelerator it must be told so, or each process would take itself for the only one
+            self._state = PartialState(cpu=not torch.accelerator.is_available())
         self.rank: int = 0 if self._state is None else self._state.process_index
         self.count: int = 1 if self._state is None else self._state.num_processes
 

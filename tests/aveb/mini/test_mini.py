@@ -153,7 +153,9 @@ def test_scenes_come_in_their_order(mini: Path) -> None:
 def test_a_hidden_word_is_on_screen_while_it_is_said_and_not_to_be_heard(mini: Path) -> None:
     for record, truth in items(mini, "avsr"):
         pictures = film(record)
+        samples, _ = sound(record.audio)
         for place, (start, end) in enumerate(truth["times"]):
+            assert is_noise(samples, start, end) == (place in truth["hidden"])
             seen = colour_of(pictures[round((start + end) / 2 * FRAME_RATE - 0.5)])
             assert seen == truth["colours"][place]
             if place in truth["hidden"]:
@@ -179,6 +181,13 @@ def test_the_source_pulses_with_the_sound_and_nothing_else_does(mini: Path) -> N
         assert sorted(together)[-2] < 0.5 < max(together)
         colour, shape = truth["things"][truth["source"]][:2]
         assert record.references == (f"{colour} {shape}",)
+
+
+def is_noise(samples: np.ndarray[Any, Any], start: float, end: float) -> bool:
+    """Whether a sound is as loud at all frequencies: a word is not."""
+    power = np.abs(np.fft.rfft(samples[round(start * 22050) : round(end * 22050)])) ** 2
+    band = power[len(power) // 50 : len(power) // 2]
+    return bool(np.exp(np.log(band + 1e-9).mean()) / band.mean() > 0.3)
 
 
 def colour_area(picture: torch.Tensor, colour: str) -> int:

@@ -22,13 +22,16 @@ SCRIPT = """
 import sys
 from avfusion.aveb.runner import run_task
 from tests.aveb.runner.models import Hashing, records
-run_task(Hashing(pause=0.02), records(), sys.argv[1], batch_size=int(sys.argv[2]))
+model = Hashing(pause=0.02)
+run_task(model, records(), sys.argv[1], batch_size=int(sys.argv[2]))
+print(*(request.id for request in model.asked))
 """
 
 
-def start(out: Path, batch_size: int, **more: str) -> subprocess.Popen[bytes]:
+def start(out: Path, batch_size: int, stdout: int = subprocess.DEVNULL, **more: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(out), str(batch_size)], env=environment, cwd=ROOT)
+    command = [sys.executable, "-c", SCRIPT, str(out), str(batch_size)]
+    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=stdout)
 
 
 @pytest.fixture
@@ -80,8 +83,11 @@ def test_two_processes_write_the_file_of_one(tmp_path: Path, whole: str) -> None
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-    processes = [start(out, 3, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(2)]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    processes = [start(out, 3, subprocess.PIPE, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(2)]
+    asked = [process.communicate(timeout=120)[0].decode().split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(asked[0] + asked[1]) == sorted(record.id for record in records())
+    assert len(asked[0]) == len(asked[1])
     assert (out / "asr.jsonl").read_text() == whole
 
 

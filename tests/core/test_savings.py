@@ -83,6 +83,27 @@ def test_all_savings_together_give_the_plain_result_and_gradients(taken, directi
     assert ("factored" in taken) == (frozen and windows == 14)
 
 
+@pytest.mark.parametrize("average_unseen", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_absorbed_attention_alone_is_the_plain_one_with_its_dropout_and_its_unseen_windows(
+    taken, dropout, average_unseen
+) -> None:
+    plain, fast = (
+        MultiHeadAttention(query_dim=8, key_dim=32, num_heads=2, dropout=dropout, attn_implementation=name).double()
+        for name in ("eager", "auto")
+    )
+    fast.load_state_dict(plain.state_dict())
+    query, tokens = torch.randn(3, 2, 8, dtype=torch.float64), torch.randn(3, 40, 32, dtype=torch.float64)
+    mask = torch.rand(3, 40) < 0.7
+    mask[1] = False
+    found = []
+    for attend in (plain, fast):
+        torch.manual_seed(0)  # both draw one number for each weight, in the same order
+        found.append(attend(query, tokens, key_mask=mask, average_unseen=average_unseen))
+    torch.testing.assert_close(found[1], found[0], atol=1e-12, rtol=0)
+    assert taken == ["absorbed"]
+
+
 @pytest.mark.parametrize("parts", [1, 2])
 def test_instructions_and_other_queries_too(parts) -> None:
     plain, fast = pair(instruction_dim=6)

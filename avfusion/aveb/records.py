@@ -14,7 +14,19 @@ MEDIA = ("video", "audio", "image")
 
 
 class RecordError(InvalidValueError):
-    """A record that cannot be read; the message names file and index, what is wrong and what was found."""
+    """A record that cannot be read; the message names file and index, what is wrong and what was found.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from avfusion.aveb import RecordError, read_records
+        >>> file = pathlib.Path(tempfile.mkdtemp(), "avm.json")
+        >>> _ = file.write_text('[{"image_name": ["1.jpg", "1.wav"], "question": "Alike?", "answer": "maybe"}]')
+        >>> try:
+        ...     read_records("avm", file)
+        ... except RecordError as error:
+        ...     print(str(error).removeprefix(str(file)))
+        [0]: answer: must be "Yes" or "No", found 'maybe'
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +153,12 @@ class BadRecord:
         file: the file it stands in.
         index: its number there, from 0; ``None`` if it is about the whole file.
         reason: what is wrong and what was found.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from avfusion.aveb import BadRecord
+        >>> print(BadRecord(file=Path("avm.json"), index=3, reason="answer: must be text, found None"))
+        avm.json[3]: answer: must be text, found None
     """
 
     file: Path
@@ -159,6 +177,14 @@ class Records(Sequence[Record]):
         records: the records, in the order of the file.
         skipped: bad records that were left out, in the order of the file.
         layout: name of the layout that the file was found to have.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from avfusion.aveb import Record, Records
+        >>> record = Record(id="1", task="vqa", image=Path("n1.jpg"), question="Is it overcast?", references=("no",))
+        >>> records = Records((record,))
+        >>> len(records), records[0].id, records.skipped
+        (1, '1', ())
     """
 
     records: tuple[Record, ...]

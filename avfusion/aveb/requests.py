@@ -25,6 +25,14 @@ class Request:
         audio: file of sound; may be the video's own.
         image: file of a still picture.
         span: seconds of the files that are asked about; ``None`` for all.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from avfusion.aveb import Record, make_request
+        >>> record = Record(id="1", task="vqa", image=Path("n1.jpg"), question="Is it overcast?", references=("no",))
+        >>> request = make_request(record)
+        >>> request.id, request.image.name, request.video is None
+        ('1', 'n1.jpg', True)
     """
 
     id: str

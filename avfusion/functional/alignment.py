@@ -21,6 +21,14 @@ class FrameGrid(NamedTuple):
         source: ``(batch, frame)`` int64: which visual frame each frame shows, ``-1`` for none.
         spans: ``(batch, frame, 2)`` seconds ``[start, end)``, finite and increasing; zero where masked.
         mask: ``(batch, frame)`` bool.
+
+    Example:
+        >>> import torch
+        >>> from avfusion.functional import FrameGrid
+        >>> spans = torch.tensor([[[0.0, 0.5], [0.5, 1.0]]], dtype=torch.float64)
+        >>> grid = FrameGrid(source=torch.tensor([[0, -1]]), spans=spans, mask=torch.ones(1, 2, dtype=torch.bool))
+        >>> int((grid.source < 0).sum())  # frames that show no picture
+        1
     """
 
     source: Int[Tensor, "batch frame"]
@@ -34,6 +42,16 @@ class Placement(NamedTuple):
     Attributes:
         frame: ``(batch, time)`` int64: index of the frame, ``-1`` where there is no token or no frame holds it.
         slot: ``(batch, time)`` int64: the token's rank, in time, among those of its frame.
+
+    Example:
+        >>> import torch
+        >>> from avfusion.functional import FrameGrid, place_tokens
+        >>> spans = torch.tensor([[[0.0, 0.5], [0.5, 1.0]]], dtype=torch.float64)
+        >>> grid = FrameGrid(torch.tensor([[0, 1]]), spans, torch.ones(1, 2, dtype=torch.bool))
+        >>> times = torch.tensor([[0.1, 0.3, 0.6]], dtype=torch.float64)
+        >>> placement = place_tokens(times, torch.ones(1, 3, dtype=torch.bool), grid)
+        >>> placement.frame.tolist(), placement.slot.tolist()
+        ([[0, 0, 1]], [[0, 1, 0]])
     """
 
     frame: Int[Tensor, "batch time"]

@@ -127,7 +127,16 @@ def connector_to_release(connector: AudioVisualConnector) -> dict[str, Tensor]:
     Raises:
         InvalidValueError: a connector with tensors that the release has no name for.
 
-    Example: see :func:`connector_from_release`.
+    Example:
+        >>> from avfusion import AudioVisualConnector, CausalQFormer, FrameSynchroniser, SlidingWindowProjector
+        >>> from avfusion.interop import connector_to_release
+        >>> qformer = CausalQFormer(input_dim=16, hidden_size=8, num_heads=2, num_queries=4, window_frames=5)
+        >>> connector = AudioVisualConnector(
+        ...     synchroniser=FrameSynchroniser(visual_dim=8, stream_dims={"audio": 8}),
+        ...     projector=SlidingWindowProjector(window_encoder=qformer, window_frames=5, llm_dim=12),
+        ... )
+        >>> connector_to_release(connector)["llama_proj_joint.weight"].shape
+        torch.Size([12, 8])
     """
     named: dict[str, Tensor] = {}
     unknown: list[str] = []

@@ -1,9 +1,14 @@
 """Files to pictures and sound on one clock, and back.
 
-    media = load_media("clip.mp4", frame_rate=2.0, size=224)
-    media.video.pixels     # (1, frame, 3, 224, 224) uint8
-    media.waveform.samples # (1, sample) at 16 kHz, mono
-    video, waveform = collate_media([media, load_media("speech.flac")])
+Example:
+    >>> import tempfile, torch
+    >>> from avfusion.media import collate_media, load_media, write_video
+    >>> clip = tempfile.mkdtemp() + "/clip.mp4"
+    >>> write_video(clip, torch.zeros(20, 3, 32, 32), frame_rate=10.0, samples=torch.zeros(32000))
+    >>> media = load_media(clip, frame_rate=2.0, size=24)
+    >>> media.video.pixels.shape, media.waveform.samples.shape  # uint8, and mono at 16 kHz
+    (torch.Size([1, 4, 3, 24, 24]), torch.Size([1, 32000]))
+    >>> video, waveform = collate_media([media, load_media(clip, end=1.0, size=24)])
 
 PyAV does the decoding; it carries its own FFmpeg.
 """

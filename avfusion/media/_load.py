@@ -31,6 +31,14 @@ class Media(NamedTuple):
         video: its pictures, or None.
         waveform: its sound, mono, or None.
         duration: seconds from the start of the clip to the end of its last picture or sound; 0 for a still image.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import Waveform
+        >>> from avfusion.media import Media
+        >>> media = Media(video=None, waveform=Waveform.from_samples([torch.zeros(8000)], 16000), duration=0.5)
+        >>> media.video is None, media.waveform.durations.tolist()
+        (True, [0.5])
     """
 
     video: Video | None

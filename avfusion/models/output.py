@@ -22,6 +22,13 @@ class AudioVisualOutput(ModelOutput):
         language_model_loss: scalar, with labels: next-token cross-entropy.
         diversity_loss: scalar, weighted; ``None`` without a diversity loss.
         embeddings: the connector's output, a row for each clip; ``None`` where a cache is continued without media.
+
+    Example:
+        >>> import torch
+        >>> from avfusion.models import AudioVisualOutput
+        >>> out = AudioVisualOutput(loss=torch.tensor(2.0), logits=torch.zeros(1, 4, 32))
+        >>> out.loss, out["logits"].shape, out.diversity_loss is None
+        (tensor(2.), torch.Size([1, 4, 32]), True)
     """
 
     loss: Tensor | None = None

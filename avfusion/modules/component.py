@@ -66,6 +66,18 @@ class Component(nn.Module, PyTorchModelHubMixin):
     A directory holds ``model.safetensors`` and ``config.json``, the constructor's arguments. Injected
     components are kept in the configuration too; a module of your own class is saved with its weights, and given again
     to ``from_pretrained(directory, window_encoder=...)``.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from avfusion.modules import Component
+        >>> class Gate(Component):
+        ...     def __init__(self, *, dim: int = 8) -> None:
+        ...         super().__init__()
+        ...         self.weight = torch.nn.Parameter(torch.zeros(dim))
+        >>> directory = tempfile.mkdtemp()
+        >>> Gate(dim=3).save_pretrained(directory)
+        >>> Gate.from_pretrained(directory).config
+        {'dim': 3}
     """
 
     registry: ClassVar[dict[str, type["Component"]]] = {}

@@ -16,6 +16,15 @@ class ClosedFrames(NamedTuple):
         lengths: ``(batch,)`` int64: closed frames of each clip, those in which nothing is real included.
         late: ``(batch, stream)`` int64: tokens and pictures of this step that came after their frame was closed, and
             were left out; in the order of the synchroniser's ``dims``.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import FrameSynchroniser
+        >>> synchronise = FrameSynchroniser(visual_dim=16, stream_dims={"audio": 8})
+        >>> chunk = {"visual": torch.randn(1, 3, 32, 16), "audio": torch.randn(1, 60, 8)}  # 1.5 s and 1.2 s
+        >>> closed, state = synchronise.step(chunk, synchronise.initial_state())
+        >>> closed.frames.tokens.shape, closed.lengths.tolist(), closed.late.tolist()
+        (torch.Size([1, 2, 32, 24]), [2], [[0, 0]])
     """
 
     frames: Frames
@@ -33,6 +42,16 @@ class StreamedEmbeddings(NamedTuple):
             where a window has just been finished. With all that was finished before, they are what the clip gives when
             it is cut there.
         late: ``(batch, stream)`` int64, as in :class:`ClosedFrames`; ``(batch, 0)`` from a projector alone.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import CausalQFormer, Frames, SlidingWindowProjector
+        >>> qformer = CausalQFormer(input_dim=24, hidden_size=16, num_heads=2, num_queries=3, tokens_per_frame=4)
+        >>> projector = SlidingWindowProjector(window_encoder=qformer, window_frames=5, llm_dim=64)
+        >>> frames = Frames.from_rate(torch.randn(1, 7, 4, 24), frame_rate=2.0)
+        >>> out, state = projector.step(frames, projector.initial_state(), unfinished=True)
+        >>> out.finished.spans[0, 0].tolist(), out.unfinished.spans[0, 0].tolist()
+        ([0.0, 2.5], [2.5, 3.5])
     """
 
     finished: LLMEmbeddings

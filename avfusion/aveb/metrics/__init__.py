@@ -1,8 +1,11 @@
 """Metrics of the benchmark: ordinary metrics of torchmetrics, over texts.
 
-    metric = make_metric("wer")
-    metric.update(predictions, references, ids=ids)  # as often as there are batches, in every process
-    metric.compute()  # Score(value, interval, items, unparsed)
+Example:
+    >>> from avfusion.aveb.metrics import make_metric
+    >>> metric = make_metric("exact_match", resamples=200)
+    >>> metric.update(["cat", "dog"], [["cat"], ["cow"]], ids=["1", "2"])  # a batch, in every process
+    >>> metric.compute().value
+    0.5
 
 Results are exact: the same for every way of cutting a set into batches, for every order, and for any number of
 processes, of which some may have seen nothing and some the same items again.

@@ -58,6 +58,16 @@ class BenchmarkMetric(Metric):
 
     Raises:
         InvalidValueError: fewer than one resample.
+
+    Example:
+        >>> from avfusion.aveb.metrics import BenchmarkMetric, YesNo
+        >>> issubclass(YesNo, BenchmarkMetric)
+        True
+        >>> metric = YesNo(resamples=200)
+        >>> metric.update(["Yes.", "No."], [["yes"], ["yes"]], ids=["1", "2"])
+        >>> metric.update(["No."], [["yes"]], ids=["2"])  # seen before: counts once
+        >>> metric.compute().value
+        0.5
     """
 
     is_differentiable = False

@@ -1,7 +1,6 @@
 """Mini-AVEB: the benchmark's eleven tasks in small, on media that are made here, without downloads.
 
-generate("data/mini", seed=0)                    # or: python -m avfusion.aveb mini --out data/mini
-records = read_records("avm", "data/mini/test/avm.jsonl")
+``generate(folder)`` writes them, as ``python -m avfusion.aveb mini --out FOLDER`` does.
 """
 
 try:

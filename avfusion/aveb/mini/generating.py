@@ -29,6 +29,7 @@ MAKERS: Mapping[str, Callable[[np.random.Generator, Level, Speech], Made]] = {
     **{maker.__name__: maker for maker in (moving.video_qa, moving.avsr, moving.avsd)},
     **{maker.__name__: maker for maker in (still.isqa, moving.avssd, moving.avm)},
 }
+"""What makes an item of each task."""
 
 _CHUNK = 25
 _speech: Speech = {}

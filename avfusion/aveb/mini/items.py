@@ -9,6 +9,7 @@ from avfusion.aveb.mini.sounds import Samples
 from avfusion.aveb.mini.vocabulary import COLOURS, SHAPES, SIDE
 
 Difficulty = Literal["easy", "medium", "hard"]
+"""How hard a set is: a key of :data:`LEVELS`."""
 
 
 class Level(NamedTuple):
@@ -32,6 +33,7 @@ LEVELS: dict[Difficulty, Level] = {
     "medium": Level(words=(2, 5), things=3, events=(4, 6), noise=0.01),
     "hard": Level(words=(3, 8), things=4, events=(6, 10), noise=0.04),
 }
+"""Words, things, events and noise of each difficulty."""
 
 
 class Made(NamedTuple):

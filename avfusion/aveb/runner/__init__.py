@@ -1,8 +1,6 @@
 """Runs models through the benchmark's tasks, scores what they said, and reports it.
 
-answers = run_task(model, read_records("avm", "avm.json"), "runs/mine")
-scores = {"avm": score_answers(answers)}
-write_report({"mine": scores}, "report")
+``run_task`` asks and writes answers down, ``score_answers`` scores them, ``write_report`` puts runs beside each other.
 """
 
 from avfusion.aveb.runner.answers import Answer, read_answers

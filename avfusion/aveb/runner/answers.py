@@ -24,6 +24,11 @@ class Answer:
         candidates: in the order in which they were shown.
         published_place: place of the right candidate in the published order.
         error: why the model could not be asked, if so.
+
+    Example:
+        >>> from avfusion.aveb.runner import Answer
+        >>> print(Answer(id="1", task="avm", prediction="Yes.", references=("yes",)).line().strip())
+        {"id": "1", "task": "avm", "prediction": "Yes.", "references": ["yes"]}
     """
 
     id: str
@@ -99,6 +104,14 @@ def read_answers(path: Path, *, torn: bool = False) -> list[Answer]:
 
     Raises:
         InvalidValueError: a line that is not an answer; the message names file and line.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from avfusion.aveb.runner import Answer, read_answers
+        >>> file = pathlib.Path(tempfile.mkdtemp(), "avm.jsonl")
+        >>> _ = file.write_text(Answer(id="1", task="avm", prediction="Yes.", references=("yes",)).line())
+        >>> [answer.prediction for answer in read_answers(file)]
+        ['Yes.']
     """
     return list(_read(path, torn))
 

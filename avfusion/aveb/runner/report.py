@@ -77,7 +77,18 @@ def as_markdown(runs: Mapping[str, Scores]) -> str:
 
 
 def as_html(runs: Mapping[str, Scores], chart: str = "") -> str:
-    """The same as one page that needs nothing beside it."""
+    """The same as one page that needs nothing beside it.
+
+    Args:
+        runs: by name, the scores of each run by task.
+        chart: SVG to put below the table.
+
+    Example:
+        >>> from avfusion.aveb.runner import Answer, as_html, score_answers
+        >>> said = [Answer(id="1", task="avm", prediction="Yes.", references=("yes",))]
+        >>> as_html({"mine": {"avm": score_answers(said)}}).startswith("<!doctype html>")
+        True
+    """
     head, *rows = table(runs)
     line = "".join
     body = line(f"<tr>{line(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
@@ -93,8 +104,17 @@ def as_html(runs: Mapping[str, Scores], chart: str = "") -> str:
 def chart(runs: Mapping[str, Scores]) -> str:
     """Bars by task with their intervals, as SVG.
 
+    Args:
+        runs: by name, the scores of each run by task.
+
     Raises:
         ImportError: matplotlib is missing.
+
+    Example:
+        >>> from avfusion.aveb.runner import Answer, chart, score_answers
+        >>> said = [Answer(id="1", task="avm", prediction="Yes.", references=("yes",))]
+        >>> chart({"mine": {"avm": score_answers(said)}})[:4]
+        '<svg'
     """
     try:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -133,8 +153,22 @@ def chart(runs: Mapping[str, Scores]) -> str:
 def write_report(runs: Mapping[str, Scores], out: str | Path) -> list[Path]:
     """Writes ``report.md`` and ``report.html`` into a folder.
 
+    Args:
+        runs: by name, the scores of each run by task.
+        out: the folder; is made if it does not exist.
+
+    Returns:
+        The files.
+
     Raises:
         InvalidValueError: no scores.
+
+    Example:
+        >>> import tempfile
+        >>> from avfusion.aveb.runner import Answer, score_answers, write_report
+        >>> said = [Answer(id="1", task="avm", prediction="Yes.", references=("yes",))]
+        >>> [path.name for path in write_report({"mine": {"avm": score_answers(said)}}, tempfile.mkdtemp())]
+        ['report.md', 'report.html']
     """
     if not any(runs.values()):
         raise InvalidValueError("runs: must hold the scores of a task, found none")

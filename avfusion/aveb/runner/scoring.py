@@ -29,6 +29,12 @@ class TaskScore:
         scores: by metric, its own first.
         missing: metrics that could not be computed, with the reason.
         baselines: what answers would score that do not depend on the question, by what they are, 0 to 1.
+
+    Example:
+        >>> from avfusion.aveb.runner import Answer, score_answers
+        >>> score = score_answers([Answer(id="1", task="avm", prediction="Yes.", references=("yes",))])
+        >>> score.task, score.metric, score.items, score.failed, score.missing
+        ('avm', 'yes_no', 1, 0, {})
     """
 
     task: str

@@ -99,7 +99,7 @@ def parse_label(text: str, templates: Sequence[str] = SOUND_SOURCE_TEMPLATES) ->
         templates: sentences with ``{}`` where the label stands.
 
     Returns:
-        The label and its synonyms, which commas separate: lower case, outer punctuation gone, no repeats. ``None``
+        The label and its synonyms, which commas separate, in lower case, without outer punctuation or repeats. ``None``
         where nothing is left.
 
     Raises:

@@ -132,7 +132,7 @@ class Record:
 
     @property
     def place(self) -> str:
-        """Where the record stands, for messages: ``"FILE[INDEX]"``."""
+        """The record's place as messages give it, ``"FILE[INDEX]"``."""
         return f"{self.source}[{self.index}]"
 
 

@@ -171,14 +171,14 @@ class HFAudioEncoder(PretrainedEncoder):
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens that share one timestamp: 1, or AST's frequency patches."""
+        """Tokens that share one timestamp, which are 1 or AST's frequency patches."""
         return 1 if self.pool_frequency else self._grid.bands
 
     def forward(self, waveform: Waveform) -> TokenStream:
         """Encodes every clip.
 
         Args:
-            waveform: sound at :attr:`sample_rate`, on any device.
+            waveform: sound at ``sample_rate``, on any device.
 
         Returns:
             Tokens ``(batch, time, output_dim)`` of the model's dtype on its device, zero where masked, at the middle of

@@ -132,7 +132,7 @@ class WhisperAudioEncoder(PretrainedEncoder):
         """Encodes every clip.
 
         Args:
-            waveform: sound at :attr:`sample_rate`, on any device.
+            waveform: sound at ``sample_rate``, on any device.
 
         Returns:
             Tokens ``(batch, time, output_dim)`` of the model's dtype on its device, zero where masked; token ``i`` is

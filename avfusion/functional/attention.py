@@ -12,7 +12,7 @@ from avfusion.functional.backends.choice import choose_implementation
 from avfusion.functional.masks import FrameCausalMask, seeing_queries
 
 AttentionImplementation = Literal["auto", "eager", "sdpa", "prefix_sdpa", "flex_attention", "varlen_attn"]
-"""Name of a backend of :func:`attention`."""
+"""Name of a backend of :func:`avfusion.functional.attention`."""
 
 
 def check_implementation(name: str) -> None:

@@ -42,7 +42,7 @@ class ConnectorSize(NamedTuple):
         """Floating-point operations of one full window forward, the projection to ``llm_dim`` included.
 
         Counts the matrix products of the plain computation, two operations a multiply-add, as
-        :class:`torch.utils.flop_counter.FlopCounterMode` does. What is executed may be less: see
+        ``torch.utils.flop_counter.FlopCounterMode`` does. What is executed may be less: see
         :func:`avfusion.functional.attention` and :class:`~avfusion.SlidingWindowProjector`.
         """
         tokens, width = self.window_frames * self.tokens_per_frame, self.input_dim

@@ -11,7 +11,7 @@ from avfusion.types import LLMEmbeddings
 
 @dataclass
 class AudioVisualOutput(ModelOutput):
-    """What :class:`AudioVisualLanguageModel` returns.
+    """What :class:`~avfusion.models.AudioVisualLanguageModel` returns.
 
     Attributes:
         loss: scalar, with labels: ``language_model_loss`` plus ``diversity_loss``.

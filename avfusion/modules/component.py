@@ -143,7 +143,7 @@ class Component(nn.Module, PyTorchModelHubMixin):
         map_location: str = "cpu",
         **arguments: Any,
     ) -> Self:
-        """Builds and loads what :meth:`save_pretrained` wrote, in evaluation mode and in the dtype it was saved in.
+        """Builds and loads what ``save_pretrained`` wrote, in evaluation mode and in the dtype it was saved in.
 
         Args:
             pretrained_model_name_or_path: a directory, or a name on the Hugging Face Hub.

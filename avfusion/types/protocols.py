@@ -126,5 +126,5 @@ class StreamingWindowEncoder(WindowEncoder, Protocol):
         ...
 
     def flush(self, state: Any, /, **guide: Tensor) -> Float[Tensor, "row query hidden"]:
-        """What windows of the frames so far give; ``guide`` is what :meth:`__call__` takes beside them."""
+        """What windows of the frames so far give; ``guide`` is what a call takes beside them."""
         ...

@@ -266,5 +266,5 @@ class LLMEmbeddings(NamedTuple):
 
     @property
     def window_mask(self) -> Bool[Tensor, " window"]:
-        """``(window,)``: the windows of :attr:`query_states` that are real."""
+        """``(window,)``: the windows of ``query_states`` that are real."""
         return self.mask.reshape(self.query_states.shape[:2])[:, 0]

@@ -9,7 +9,7 @@ from avfusion.aveb.mini.sounds import Samples
 from avfusion.aveb.mini.vocabulary import COLOURS, SHAPES, SIDE
 
 Difficulty = Literal["easy", "medium", "hard"]
-"""How hard a set is: a key of :data:`LEVELS`."""
+"""How hard a set is: a key of :data:`~avfusion.aveb.mini.LEVELS`."""
 
 
 class Level(NamedTuple):

@@ -99,7 +99,7 @@ def read_answers(path: Path, *, torn: bool = False) -> list[Answer]:
     """Answers of a file, in its order.
 
     Args:
-        path: what :class:`AnswerLog` wrote.
+        path: a JSONL, as a run writes it.
         torn: leave out a last line that has no end.
 
     Raises:

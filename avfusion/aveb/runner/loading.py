@@ -13,7 +13,7 @@ def load_model(name: str, options: Sequence[str] = ()) -> Answerer:
     """The model of a name.
 
     Args:
-        name: ``PACKAGE.MODULE:CALLABLE``, which gives an :class:`Answerer`; or
+        name: ``PACKAGE.MODULE:CALLABLE``, which gives an :class:`~avfusion.aveb.Answerer`; or
             ``hf:NAME``, a multimodal model of transformers from the Hub or a folder.
         options: ``NAME=VALUE`` for the callable, numbers, ``true``, ``false`` and ``null`` as in JSON.
 

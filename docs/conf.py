@@ -10,8 +10,11 @@ from typing import Any
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.inspect import signature as read_signature
+from sphinx.util.inspect import stringify_signature
 
 import avfusion
+from avfusion.modules import Component
 
 HERE = Path(__file__).parent
 REPOSITORY = "https://github.com/avfusion/avfusion"
@@ -35,7 +38,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     # Shapes in annotations, type variables, aliases, and values that are no public name.
     ("py:.*", r"(jaxtyping\.)?(Bool|Float|Int)"),
-    ("py:.*", r"(collections\.abc\.)?(avfusion\.types\.state\.S|S|T|dict\[str|Judge|Samples|Scores|Features|CausalDirection|Padding)"),
+    ("py:.*", r"(collections\.abc\.)?(avfusion\.types\.state\.S|S|T|Judge|Samples|Scores|Features|CausalDirection|Padding)"),
     ("py:.*", r"avfusion\.(_shapes|functional\.(masks|windows)|models\._|modules\.streaming|types\.tokens|aveb\.\w+\._)\b.*"),
     ("py:.*", r"avfusion\.modules\.\w+\.(\w+State|NormalisedTokens)"),
     ("py:.*", r"(transformers|peft|timm|torchmetrics|av|numpy|PIL|PIL\.Image)\..*"),
@@ -118,6 +121,15 @@ def _skip_member(app: Any, what: str, name: str, obj: Any, skip: bool, options: 
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
+def _sign(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, result: str | None) -> Any:
+    # Of a component, huggingface_hub's __new__(*args, **kwargs) would be shown; of a dataclass, no default is "<factory>".
+    if what == "class" and isinstance(obj, type) and issubclass(obj, Component):
+        signature = stringify_signature(
+            read_signature(obj.__init__, bound_method=True), show_return_annotation=False, unqualified_typehints=True
+        )
+    return signature and signature.replace("<factory>", "{}"), result
+
+
 def _document_constant(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     # A constant's words stand below it, in the module that defines it; its type's own docstring is shown otherwise.
     if what == "data":
@@ -143,6 +155,7 @@ def _block_math(self: Any, node: nodes.math_block) -> None:
 
 def setup(app: Any) -> None:
     app.connect("autodoc-skip-member", _skip_member)
+    app.connect("autodoc-process-signature", _sign)
     app.connect("autodoc-process-docstring", _document_constant)
     # Every browser of today reads MathML; MathJax would come from elsewhere.
     app.add_html_math_renderer("mathml", inline_renderers=(_inline_math, None), block_renderers=(_block_math, None))

@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+try:
+    import numpy as np
+    from numpy.typing import NDArray
+except ImportError as error:
+    raise ImportError("speech needs numpy and espeakng-loader: pip install avfusion[aveb]") from error
 
 from avfusion.errors import InvalidValueError
 

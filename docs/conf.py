@@ -38,8 +38,14 @@ nitpicky = True
 nitpick_ignore_regex = [
     # Shapes in annotations, type variables, aliases, and values that are no public name.
     ("py:.*", r"(jaxtyping\.)?(Bool|Float|Int)"),
-    ("py:.*", r"(collections\.abc\.)?(avfusion\.types\.state\.S|S|T|Judge|Samples|Scores|Features|CausalDirection|Padding)"),
-    ("py:.*", r"avfusion\.(_shapes|functional\.(masks|windows)|models\._|modules\.streaming|types\.tokens|aveb\.\w+\._)\b.*"),
+    (
+        "py:.*",
+        r"(collections\.abc\.)?(avfusion\.types\.state\.S|S|T|Judge|Samples|Scores|Features|CausalDirection|Padding)",
+    ),
+    (
+        "py:.*",
+        r"avfusion\.(_shapes|functional\.(masks|windows)|models\._|modules\.streaming|types\.tokens|aveb\.\w+\._)\b.*",
+    ),
     ("py:.*", r"avfusion\.modules\.\w+\.(\w+State|NormalisedTokens)"),
     ("py:.*", r"(transformers|peft|timm|torchmetrics|av|numpy|PIL|PIL\.Image)\..*"),
 ]
@@ -68,6 +74,7 @@ copybutton_prompt_is_regexp = True
 # scripts from elsewhere, and no options that would have to be kept up.
 html_theme = "furo"
 html_title = f"avfusion {release}"
+html_favicon = "_static/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"

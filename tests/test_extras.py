@@ -39,7 +39,7 @@ NEEDS = {
     "avfusion.models": ("hf", ["transformers"]),
     "avfusion.media": ("media", ["av"]),
     "avfusion.aveb.metrics": ("aveb", ["rapidfuzz", "torchmetrics"]),
-    "avfusion.aveb.mini": ("aveb", ["PIL"]),
+    "avfusion.aveb.mini": ("aveb", ["PIL", "av"]),
     "avfusion.aveb.runner": ("aveb", ["rapidfuzz", "torchmetrics"]),
 }
 CASES = [(package, missing) for package, (_, each) in NEEDS.items() for missing in [*each, *([None] * bool(each))]]

@@ -4,12 +4,12 @@ Their packages are links to those of the environment that runs this, found by fo
 nothing is downloaded twice, and what is not required cannot be imported. pip itself then checks the requirements.
 """
 
-import importlib.metadata as metadata
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement

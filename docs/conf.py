@@ -129,7 +129,7 @@ def _skip_member(app: Any, what: str, name: str, obj: Any, skip: bool, options: 
 
 
 def _sign(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, result: str | None) -> Any:
-    # Of a component, huggingface_hub's __new__(*args, **kwargs) would be shown; of a dataclass, no default is "<factory>".
+    # Of a component, huggingface_hub's __new__(*args, **kwargs) would be shown; "<factory>" is no default.
     if what == "class" and isinstance(obj, type) and issubclass(obj, Component):
         signature = stringify_signature(
             read_signature(obj.__init__, bound_method=True), show_return_annotation=False, unqualified_typehints=True

@@ -55,6 +55,10 @@ def look_through(wheel: Path, sdist: Path) -> None:
     tracked -= {""}
     with ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        relative = re.findall(r"\]\((?!https?://|#)[^)]+\)", archive.read(name).decode())
+    if relative:
+        raise SystemExit(f"README: its links must lead somewhere from PyPI, found {relative}")
     expect(f"{wheel.name}", packed, {name for name in tracked if name.startswith("avfusion/")})
     with tarfile.open(sdist) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}

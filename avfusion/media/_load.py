@@ -80,7 +80,8 @@ def load_media(
 
     Sound of any layout is mixed down without exceeding full scale; gaps in it become silence. Rotation and mirroring
     that the file asks for are applied to pictures; pixels that are not square are not stretched, and transparency is
-    dropped. An image file gives :meth:`avfusion.Video.from_image` whatever ``start`` and ``end`` are. Cover art is not video.
+    dropped. An image file gives :meth:`avfusion.Video.from_image` whatever ``start`` and ``end`` are. Cover art is no
+    video.
 
     Args:
         path: a local file.

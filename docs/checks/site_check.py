@@ -51,43 +51,50 @@ def main() -> int:
 def look(browser: Browser, address: str, pages: list[str], out: Path | None) -> list[str]:
     """What is wrong with the pages, in each size and in the dark."""
     faults: list[str] = []
-    for size, (width, height) in SIZES.items():
+    for size in SIZES:
         for scheme in ("light", "dark"):
-            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-            context.grant_permissions(["clipboard-read", "clipboard-write"])
-            page = context.new_page()
-            where = f"{size}, {scheme}"
-            page.on("console", lambda said, where=where: note(faults, where, page.url, said.type, said.text))
-            page.on("pageerror", lambda error, where=where: faults.append(f"{where}: {page.url}: {error}"))
-            page.on("request", lambda request, where=where: elsewhere(faults, where, address, request.url))
-            for name in pages if scheme == "light" else PICTURED:
-                page.goto(f"{address}/{name}")
-                wide = page.evaluate("document.documentElement.scrollWidth")
-                if wide > width:
-                    faults.append(f"{where}: {name}: must fit its {width} pixels, found {wide}")
-                if broken := page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"):
-                    faults.append(f"{where}: {name}: pictures that are not there: {broken}")
-                if out is not None and name in PICTURED:
-                    out.mkdir(parents=True, exist_ok=True)
-                    page.screenshot(path=out / f"{Path(name).stem}_{size}_{scheme}.png")
-            if size == "desktop" and scheme == "light":
-                copies_code(page, address)
-                switches_to_the_dark(page, address)
-                finds(page, address, "FrameSynchroniser", "api/components.html")
-            elif size == "phone" and scheme == "light":
-                opens_the_menu(page, address)
-            context.close()
+            faults += visit(browser, address, size, scheme, pages if scheme == "light" else list(PICTURED), out)
     return faults
 
 
-def note(faults: list[str], where: str, url: str, kind: str, text: str) -> None:
+def visit(browser: Browser, address: str, size: str, scheme: str, pages: list[str], out: Path | None) -> list[str]:
+    """What is wrong with some pages in one size and light."""
+    faults: list[str] = []
+    width, height = SIZES[size]
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.on("console", lambda said: note(faults, page.url, said.type, said.text))
+    page.on("pageerror", lambda error: faults.append(f"{page.url}: {error}"))
+    page.on("request", lambda request: elsewhere(faults, address, request.url))
+    for name in pages:
+        page.goto(f"{address}/{name}")
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        if wide > width:
+            faults.append(f"{name}: must fit its {width} pixels, found {wide}")
+        if broken := page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"):
+            faults.append(f"{name}: pictures that are not there: {broken}")
+        if out is not None and name in PICTURED:
+            out.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=out / f"{Path(name).stem}_{size}_{scheme}.png")
+    if (size, scheme) == ("desktop", "light"):
+        copies_code(page, address)
+        switches_to_the_dark(page, address)
+        finds(page, address, "FrameSynchroniser", "api/components.html")
+    elif (size, scheme) == ("phone", "light"):
+        opens_the_menu(page, address)
+    context.close()
+    return [f"{size}, {scheme}: {fault}" for fault in faults]
+
+
+def note(faults: list[str], url: str, kind: str, text: str) -> None:
     if kind in ("error", "warning"):
-        faults.append(f"{where}: {url}: {text}")
+        faults.append(f"{url}: {text}")
 
 
-def elsewhere(faults: list[str], where: str, address: str, url: str) -> None:
+def elsewhere(faults: list[str], address: str, url: str) -> None:
     if urlsplit(url).scheme.startswith("http") and not url.startswith(address):
-        faults.append(f"{where}: must fetch nothing from elsewhere, found {url}")
+        faults.append(f"must fetch nothing from elsewhere, found {url}")
 
 
 def copies_code(page: Page, address: str) -> None:

@@ -22,7 +22,8 @@ class AudioEncoder(Protocol):
         ...     def forward(self, waveform):  # a token of each tenth of a second
         ...         samples = waveform.samples.masked_fill(~waveform.mask, 0).unfold(1, 1600, 1600)
         ...         loudness = samples.square().mean(-1, keepdim=True)
-        ...         return TokenStream.from_rate(loudness, rate=10.0, lengths=waveform.lengths // 1600)
+        ...         lengths = waveform.lengths // 1600
+        ...         return TokenStream.from_rate(loudness, rate=10.0, lengths=lengths, start=waveform.start)
         >>> isinstance(Loudness(), AudioEncoder)
         True
         >>> Loudness()(Waveform.from_samples([torch.ones(8000)], sample_rate=16000)).tokens.shape

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 FLAGS = ("--no-sandbox", "--disable-gpu")
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 # What the page is laid out in; code, tables and formulas may scroll by themselves.
-WIDER = """["html", "body", ".page", ".main", ".content", "article"].map(name => document.querySelector(name))
+WIDER = """["html", "body", ".page", ".main", ".content"].map(name => document.querySelector(name))
     .filter(part => part && part.scrollWidth > part.clientWidth).map(part => `${part.tagName} ${part.scrollWidth}`)"""
 PICTURED = ("index.html", "concepts.html", "howto/audio_encoder.html", "api/components.html")
 

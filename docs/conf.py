@@ -50,7 +50,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(transformers|peft|timm|torchmetrics|av|numpy|PIL|PIL\.Image)\..*"),
 ]
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 autoclass_content = "class"

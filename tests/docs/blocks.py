@@ -61,7 +61,7 @@ def commands_of(block: Block) -> Iterator[str]:
     """The commands of a shell block, one by one, without comments."""
     text = block.text.replace("\\\n", " ")
     for line in text.splitlines():
-        for command in line.removeprefix("$ ").split(" && "):
+        for command in re.split(r" && | \| ", line.removeprefix("$ ")):
             bare = re.sub(r"\s+#.*$", "", command).strip()
             if bare and not bare.startswith("#"):
                 yield bare

@@ -38,7 +38,7 @@ DOCTESTED = [ROOT / path for path in PROJECT["tool"]["pytest"]["ini_options"]["t
 SHELL = {"bash", "console", "sh"}
 # Those whose commands are run here, in order: the rest want a GPU, a download or minutes.
 RUN = {ROOT / "docs/howto/train_fsdp2.md", ROOT / "docs/howto/evaluate.md"}
-KNOWN = {"pytest", "ruff", "mypy", "sphinx-build", "tensorboard", "git", "pre-commit"}
+KNOWN = {"ffmpeg", "pytest", "ruff", "mypy", "sphinx-build", "tensorboard", "git", "pre-commit"}
 NO_CODE = {"toctree", "include", "eval-rst", "note", "tip", "warning", "figure", "image"}
 
 

@@ -25,9 +25,14 @@ class MediaError(InvalidValueError):
     """A media file that cannot be read; the message names the file and the reason."""
 
 
+class ConformanceError(InvalidValueError):
+    """A part breaks what its Protocol asks; the message names the property, what was found, and a way to mend it."""
+
+
 __all__ = [
     "AlignmentError",
     "CheckpointError",
+    "ConformanceError",
     "InvalidTypeError",
     "InvalidValueError",
     "MediaError",

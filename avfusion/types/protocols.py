@@ -14,8 +14,8 @@ class AudioEncoder(Protocol):
     """What an encoder of sound needs to fit; usually an ``nn.Module``, of no particular base class.
 
     It gives each clip of a batch the tokens that the clip has alone: neither other clips nor padding, whatever it
-    holds, change them. A clip without sound has none. :func:`avfusion.testing.check_token_stream_encoder` checks all that is
-    asked, and names what is wrong.
+    holds, change them. A clip without sound has none. :func:`avfusion.testing.check_token_stream_encoder` checks all
+    that is asked, and names what is wrong.
     """
 
     output_dim: int
@@ -39,8 +39,8 @@ class VisualEncoder(Protocol):
     """What an encoder of pictures needs to fit; usually an ``nn.Module``, of no particular base class.
 
     It gives each clip of a batch the tokens that the clip has alone: neither other clips nor padding, whatever it
-    holds, change them. Frames of one clip may see each other. :func:`avfusion.testing.check_visual_encoder` checks all that is
-    asked, and names what is wrong.
+    holds, change them. Frames of one clip may see each other. :func:`avfusion.testing.check_visual_encoder` checks all
+    that is asked, and names what is wrong.
     """
 
     output_dim: int

@@ -1,6 +1,8 @@
 """Sphinx settings. Builds without a network: links into other projects' pages are made on Read the Docs alone."""
 
 import os
+import runpy
+from pathlib import Path
 from typing import Any
 
 import avfusion
@@ -56,5 +58,12 @@ def _skip_member(app: Any, what: str, name: str, obj: Any, skip: bool, options: 
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
+def _draw_figures(app: Any) -> None:
+    # Pages show what the functions do now, not what they did when a picture was kept.
+    figures = runpy.run_path(str(Path(__file__).parent / "figures.py"))
+    figures["draw"]()
+
+
 def setup(app: Any) -> None:
+    app.connect("builder-inited", _draw_figures)
     app.connect("autodoc-skip-member", _skip_member)

@@ -15,11 +15,7 @@ from avfusion.testing.streaming import check_streaming_window_encoder
 from avfusion.testing.visual import check_visual_encoder
 from avfusion.testing.window import check_window_encoder
 
-check_audio_encoder = check_token_stream_encoder
-"""The same function, by the name of its Protocol."""
-
 __all__ = [
-    "check_audio_encoder",
     "check_streaming_window_encoder",
     "check_token_stream_encoder",
     "check_visual_encoder",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from avfusion.errors import InvalidTypeError
 from avfusion.testing._exam import Exam
-from avfusion.testing._media import Kind, check_clips, check_device, check_media_encoder, check_repeatable
+from avfusion.testing._media import Kind, check_clips, check_device, check_media_encoder, check_repeatable, first_run
 from avfusion.types import TokenStream, Waveform
 from avfusion.types.clock import time_dtype
 
@@ -104,7 +104,7 @@ def _clips(encoder: Any) -> Waveform:
 
 def _check_output(exam: Exam, wave: Waveform) -> TokenStream:
     rule, hint = "it must give a TokenStream for a Waveform", f"end forward with {_TIMES}"
-    stream = exam.run("output", rule, hint, exam.part, wave)
+    stream = first_run(exam, _KIND, wave, rule, hint)
     if not isinstance(stream, TokenStream):
         exam.fail("output", rule, type(stream).__name__, hint)
     wanted = (len(wave.mask), exam.part.output_dim)

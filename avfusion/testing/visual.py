@@ -7,7 +7,7 @@ import torch
 
 from avfusion.errors import InvalidTypeError
 from avfusion.testing._exam import Exam
-from avfusion.testing._media import Kind, check_clips, check_device, check_media_encoder, check_repeatable
+from avfusion.testing._media import Kind, check_clips, check_device, check_media_encoder, check_repeatable, first_run
 from avfusion.types import Frames, Video
 
 
@@ -103,7 +103,7 @@ def _clips() -> Video:
 
 def _check_output(exam: Exam, film: Video) -> Frames:
     rule, hint = "it must give Frames for a Video", "end forward with Frames(tokens, mask, video.spans)"
-    frames = exam.run("output", rule, hint, exam.part, film)
+    frames = first_run(exam, _KIND, film, rule, hint)
     if not isinstance(frames, Frames):
         exam.fail("output", rule, type(frames).__name__, hint)
     wanted = (*film.mask.shape, exam.part.tokens_per_frame, exam.part.output_dim)

@@ -81,6 +81,18 @@ class FailsWithoutPictures(Eye):
         return super().colours(video)
 
 
+class FailsOnOneWithout(Eye):
+    def colours(self, video: Video) -> Tensor:
+        if not bool(video.mask.any(1).all()):
+            raise IndexError("index is out of bounds for dimension with size 0")
+        return super().colours(video)
+
+
+class Fails(Eye):
+    def colours(self, video: Video) -> Tensor:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
 class TrainedWithoutGraph(Eye):
     def forward(self, video: Video) -> Frames:
         frames = super().forward(video)
@@ -130,6 +142,12 @@ BROKEN = [
     (CountsPadding, "padding", r"must change real tokens, found a difference of "),
     (SeesOtherClips, "batch", r"in a batch what it gives alone, found a difference of .* in clip 0"),
     (FailsWithoutPictures, "absent", r"without pictures .*found ValueError: need at least one array to stack"),
+    (
+        FailsOnOneWithout,
+        "absent",
+        r"without pictures .*found IndexError: index is out of bounds .*; pass over",
+    ),
+    (Fails, "output", r"it must give Frames for a Video, found RuntimeError: mat1 and mat2 shapes"),
     (TrainedWithoutGraph, "gradients", r"must carry gradients, found tokens that require none"),
     (Float64, "dtype", r"dtype of the parameters, torch\.float32, found torch\.float64; cast .* pixels\.to"),
     (Float32Only, "dtype", r"it must run after \.to\(torch\.bfloat16\), found RuntimeError"),

@@ -21,7 +21,7 @@ from avfusion import (
     TokenStream,
 )
 from avfusion.functional import FrameCausalMask
-from avfusion.viz import plot_budget, plot_mask, plot_streaming_state, plot_timeline, plot_windows
+from avfusion.viz import plot_budget, plot_mask, plot_slots, plot_streaming_state, plot_timeline, plot_windows
 
 FOLDER = Path(__file__).parent / "_static" / "figures"
 STYLES: dict[str, dict[str, Any]] = {
@@ -34,18 +34,34 @@ STYLES: dict[str, dict[str, Any]] = {
 SHARED = {"svg.hashsalt": "avfusion", "svg.fonttype": "path", "font.size": 10}
 
 
+def _figure(height: float) -> Figure:
+    return Figure(figsize=(9, height), layout="constrained")
+
+
 def synchronisation() -> Figure:
     """Two frames and twelve tokens a second; the sound begins a little before the pictures and outlasts them."""
     synchronise = FrameSynchroniser(visual_dim=1, stream_dims={"audio": 1}, slots=6)
-    video = Frames.from_rate(torch.zeros(1, 6, 1, 1), frame_rate=2.0)
-    audio = TokenStream.from_rate(torch.zeros(1, 44, 1), rate=12.0, start=-0.15)
-    return plot_timeline(synchronise, {"visual": video, "audio": audio}).figure
+    streams = {
+        "visual": Frames.from_rate(torch.zeros(1, 6, 4, 1), frame_rate=2.0),
+        "audio": TokenStream.from_rate(torch.zeros(1, 44, 1), rate=12.0, start=-0.15),
+    }
+    figure = _figure(4.0)
+    above, below = figure.subplots(2, 1, height_ratios=[1, 1.4], sharex=True)
+    plot_timeline(synchronise, streams, ax=above).set_xlabel("")
+    plot_slots(synchronise, streams, ax=below)
+    return figure
 
 
 def windows() -> Figure:
-    """Eleven frames in windows of four, one each second frame."""
+    """Eleven frames in windows of four, beside each other and one each second frame."""
     frames = Frames.from_rate(torch.zeros(1, 11, 1, 1), frame_rate=2.0)
-    return plot_windows(frames, window_frames=4, stride_frames=2, num_queries=4).figure
+    figure = _figure(5.2)
+    axes = figure.subplots(2, 1, height_ratios=[4, 6], sharex=True)
+    for ax, stride in zip(axes, (4, 2), strict=True):
+        plot_windows(frames, window_frames=4, stride_frames=stride, num_queries=4, ax=ax)
+        ax.set_title(f"window_frames=4, stride_frames={stride}", fontsize=9, loc="left", family="monospace")
+    axes[0].set_xlabel("")
+    return figure
 
 
 def mask() -> Figure:

@@ -17,6 +17,7 @@ from avfusion.viz.attention import plot_attention, plot_query_similarity
 from avfusion.viz.budget import plot_budget
 from avfusion.viz.clip import plot_clip
 from avfusion.viz.mask import plot_mask
+from avfusion.viz.slots import plot_slots
 from avfusion.viz.streaming import plot_streaming_state
 from avfusion.viz.timeline import plot_timeline
 from avfusion.viz.windows import plot_windows
@@ -27,6 +28,7 @@ __all__ = [
     "plot_clip",
     "plot_mask",
     "plot_query_similarity",
+    "plot_slots",
     "plot_streaming_state",
     "plot_timeline",
     "plot_windows",

@@ -37,7 +37,7 @@ def plot_budget(
         figure: figure or subfigure to draw on; a new one without it.
 
     Returns:
-        The figure: axes for embeddings, for operations of connector and language model together, and for its cache.
+        The figure, with axes for embeddings, for operations of connector and language model, and for the cache.
 
     Raises:
         InvalidValueError: nothing to compare; what :func:`~avfusion.estimate_budget` refuses.

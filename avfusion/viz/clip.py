@@ -3,23 +3,19 @@
 from typing import Any
 
 import torch
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from avfusion.errors import InvalidValueError
 from avfusion.modules import FrameSynchroniser
 from avfusion.types import Video, Waveform
 from avfusion.viz._canvas import (
-    MASKED,
     STREAMS,
     check_row,
-    colours_of,
-    faded,
     new_figure,
     numbers,
     only_left_and_bottom,
 )
-from avfusion.viz._layout import Layout, Streams, lay_out
+from avfusion.viz._layout import Streams, lay_out
+from avfusion.viz.slots import draw_slots
 
 
 def plot_clip(
@@ -44,7 +40,7 @@ def plot_clip(
         figure: figure or subfigure to draw on; a new one without it.
 
     Returns:
-        The figure: axes for pictures, sound and slots, of what there is.
+        The figure, with axes for pictures, sound and slots, of what there is.
 
     Raises:
         InvalidValueError: no such clip, unknown streams, or media of another number of clips.
@@ -78,11 +74,7 @@ def plot_clip(
         _draw_pictures(axes[0], video, clip)
     if waveform is not None:
         _draw_sound(axes[-2], waveform, clip)
-    _draw_slots(axes[-1], layout, clip)
-    spans = layout.grid.spans[clip, layout.grid.mask[clip]]
-    if len(spans):
-        axes[-1].set_xlim(float(spans[:, 0].min()), float(spans[:, 1].max()))
-    axes[-1].set_xlabel("seconds")
+    draw_slots(axes[-1], layout, clip)
     return figure
 
 
@@ -113,23 +105,4 @@ def _draw_sound(ax: Any, waveform: Waveform, clip: int) -> None:
     ax.set_yticks([])
     ax.set_ylabel("heard")
     ax.spines[["left"]].set_visible(False)
-    only_left_and_bottom(ax)
-
-
-def _draw_slots(ax: Any, layout: Layout, clip: int) -> None:
-    colours, share = colours_of(layout.held), 1 / len(layout.held)
-    slots = max(held.shape[2] for held in layout.held.values())
-    for frame in layout.grid.mask[clip].nonzero().flatten().tolist():
-        start, end = layout.grid.spans[clip, frame].tolist()
-        begin, width = start + 0.04 * (end - start), 0.92 * (end - start)
-        for place, (name, held) in enumerate(layout.held.items()):
-            left = begin + place * share * width
-            for real, colour in ((True, colours[name]), (False, faded(MASKED, 0.15))):
-                here = (held[clip, frame] == real).nonzero().flatten().tolist()
-                ax.barh(here, share * width, 0.84, [left] * len(here), color=colour, label=f"{name} {real}")
-    ax.set_ylim(slots - 0.4, -0.6)
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylabel("slot")
-    handles = [Patch(color=colours[name], label=name) for name in layout.held]
-    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
     only_left_and_bottom(ax)

@@ -35,7 +35,7 @@ def plot_streaming_state(
         ax: axes to draw on; those of a new figure without them.
 
     Returns:
-        The axes: a lane for each stream's tokens, one for frames that wait, and one for each open window.
+        The axes, with a lane for each stream's tokens, one for frames that wait, and one for each open window.
 
     Raises:
         InvalidValueError: no such row.

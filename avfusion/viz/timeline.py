@@ -22,7 +22,7 @@ def plot_timeline(synchroniser: FrameSynchroniser, streams: Streams, *, clip: in
         ax: axes to draw on; those of a new figure without them.
 
     Returns:
-        The axes: a lane of frames, and one for each stream.
+        The axes, with a lane for each stream, and one of frames.
 
     Raises:
         InvalidValueError: no such clip, or unknown streams.
@@ -36,22 +36,22 @@ def plot_timeline(synchroniser: FrameSynchroniser, streams: Streams, *, clip: in
         >>> audio = TokenStream.from_rate(torch.randn(1, 30, 8), rate=12.0)  # 2.5 s
         >>> ax = plot_timeline(synchronise, {"visual": video, "audio": audio})
         >>> [text.get_text() for text in ax.get_yticklabels()]
-        ['frames', 'audio']
+        ['audio', 'frames']
     """
     layout = lay_out(synchroniser, streams)
     check_row(clip, len(layout.grid.mask), "clip")
     ax = axes_for(ax, 9, 1.1 + 0.55 * len(layout.streams))
-    colours = colours_of(layout.streams)
+    colours, below = colours_of(layout.streams), len(layout.streams)
     for frame in layout.grid.mask[clip].nonzero().flatten().tolist():
         start, end = layout.grid.spans[clip, frame].tolist()
         own = bool(layout.grid.source[clip, frame] >= 0)
         colour = colours["visual"] if own else MASKED
         style: dict[str, Any] = {"facecolor": _shade(colour, frame)} if own else {"fill": False, "linestyle": "--"}
-        ax.add_patch(Rectangle((start, -0.3), end - start, 0.6, edgecolor=colour, **style))
-        ax.text((start + end) / 2, 0, str(frame), ha="center", va="center", fontsize=9)
+        ax.add_patch(Rectangle((start, below - 0.3), end - start, 0.6, edgecolor=colour, **style))
+        ax.text((start + end) / 2, below, str(frame), ha="center", va="center", fontsize=9)
         for edge in (start, end):
             ax.axvline(edge, color=MASKED, linewidth=0.7, alpha=0.6, zorder=0)
-    for lane, (name, stream) in enumerate(layout.streams.items(), start=1):
+    for lane, (name, stream) in enumerate(layout.streams.items()):
         times, frame_of = stream.timestamps[clip], layout.placements[name].frame[clip]
         placed = frame_of >= 0
         shades = [_shade(colours[name], frame) for frame in frame_of[placed].tolist()]
@@ -59,8 +59,8 @@ def plot_timeline(synchroniser: FrameSynchroniser, streams: Streams, *, clip: in
         ax.scatter(numbers(times[placed]), lanes, s=26, c=shades, edgecolors=colours[name], linewidths=0.6, label=name)
         lost = numbers(times[stream.mask[clip] & ~placed])
         ax.scatter(lost, [lane] * len(lost), marker="x", color=MASKED)
-    ax.set_yticks(range(len(layout.streams) + 1), ["frames", *layout.streams])
-    ax.set_ylim(len(layout.streams) + 0.6, -0.6)
+    ax.set_yticks(range(below + 1), [*layout.streams, "frames"])
+    ax.set_ylim(below + 0.6, -0.6)
     ax.set_xlabel("seconds")
     ax.spines[["left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)

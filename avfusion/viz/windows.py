@@ -29,7 +29,7 @@ def plot_windows(
         ax: axes to draw on; those of a new figure without them.
 
     Returns:
-        The axes: a lane of frames, and one for each window, in which missing frames are dashed.
+        The axes, with a lane of frames, and one for each window, in which missing frames are dashed.
 
     Raises:
         InvalidValueError: no such clip, a stride that leaves frames out.

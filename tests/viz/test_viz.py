@@ -1,6 +1,8 @@
 """Pictures hold what the values say: the data of their artists are looked at, and each can be rendered."""
 
+import importlib
 import io
+import sys
 from typing import Any
 
 import matplotlib as mpl
@@ -28,6 +30,7 @@ from avfusion.viz import (
     plot_clip,
     plot_mask,
     plot_query_similarity,
+    plot_slots,
     plot_streaming_state,
     plot_timeline,
     plot_windows,
@@ -69,7 +72,7 @@ def test_a_timeline_shows_each_token_in_the_shade_of_its_frame(
 ) -> None:
     ax = plot_timeline(synchronise, streams)
     frames = synchronise(**streams)
-    wanted = [(*span, 0.0) for span in frames.spans[0, frames.frame_mask[0]].tolist()]
+    wanted = [(*span, 2.0) for span in frames.spans[0, frames.frame_mask[0]].tolist()]
     assert boxes(ax) == [pytest.approx(box) for box in wanted]
     dashed = [patch.get_linestyle() == "--" for patch in ax.patches]
     assert dashed == [True, False, False, False, False, True]  # one added before the pictures, one after
@@ -96,6 +99,9 @@ def test_a_clip_shows_pictures_sound_and_the_slots_of_each_stream(
     wave = Waveform.from_samples([torch.randn(20000), torch.randn(4000)], 8000, start=[0.25, 0.0])
     figure = plot_clip(synchronise, streams, video=video, waveform=wave)
     seen, heard, slots = figure.axes
+    alone = plot_slots(synchronise, streams)
+    assert [len(bars) for bars in alone.containers] == [len(bars) for bars in slots.containers]
+    assert alone.get_xlim() == slots.get_xlim() == (-0.5, 2.5)
     assert [image.get_array().shape for image in seen.images] == [(6, 8, 3)] * 4
     assert torch.equal(torch.tensor(seen.images[1].get_array()), video.pixels[0, 1].permute(1, 2, 0))
     assert seen.images[1].get_extent()[:2] == pytest.approx((0.51, 0.99))
@@ -275,6 +281,14 @@ def test_given_axes_are_drawn_on_and_pyplot_is_left_alone(
     assert plot_windows(frames, window_frames=2, ax=upper) is upper
     assert plot_timeline(synchronise, streams, ax=lower) is lower
     assert plt.get_fignums() == []
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("avfusion.viz")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"avfusion\.viz needs matplotlib: pip install 'avfusion\[viz\]'"):
+        importlib.import_module("avfusion.viz")
 
 
 def test_dark_styles_are_followed() -> None:

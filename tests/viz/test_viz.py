@@ -218,7 +218,8 @@ def test_a_streaming_state_is_what_it_keeps(connector: AudioVisualConnector) -> 
     state = connector.initial_state(2)
     for frame in range(30):  # 15 s of pictures, and 14.2 s of sound
         sound = torch.zeros(2, 170, 4)[:, 6 * frame : 6 * frame + 6]
-        _, state = connector.step({"visual": torch.zeros(2, 1, 3, 4), "audio": sound}, state)
+        chunk = {"visual": torch.zeros(2, 1, 3, 4), "audio": sound}
+        _, state = connector.step(chunk, state, end=torch.tensor([frame == 11, False]))  # the other clip is another
     ax = plot_streaming_state(connector, state, row=1)
     assert [text.get_text() for text in ax.get_yticklabels()] == [
         "visual waits",
@@ -265,6 +266,7 @@ def test_a_budget_is_the_estimate() -> None:
     assert tokens.lines[2].get_ydata().tolist() == [one.num_tokens for one in cost]
     assert flops.lines[2].get_ydata().tolist() == [(one.connector_flops + one.prefill_flops) / 1e12 for one in cost]
     assert cache.lines[2].get_ydata().tolist() == [one.cache_bytes / 2**20 for one in cost]
+    assert tokens.lines[0].get_ydata().tolist() == [9 * 2 * 8 / 2, 18 * 8, 27 * 8]  # windows of 5 frames, 8 queries
     assert rendered(figure)
     with pytest.raises(InvalidValueError, match=r"frame_rates: must hold at least one number, found none"):
         plot_budget(frame_rates=[])

@@ -16,6 +16,22 @@ class AudioEncoder(Protocol):
     It gives each clip of a batch the tokens that the clip has alone: neither other clips nor padding, whatever it
     holds, change them. A clip without sound has none. :func:`avfusion.testing.check_token_stream_encoder` checks all
     that is asked, and names what is wrong.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import AudioEncoder, TokenStream, Waveform
+        >>> class Loudness(torch.nn.Module):
+        ...     output_dim = 1
+        ...
+        ...     def forward(self, waveform):  # a token of each tenth of a second
+        ...         samples = waveform.samples.masked_fill(~waveform.mask, 0).unfold(1, 1600, 1600)
+        ...         loudness = samples.square().mean(-1, keepdim=True)
+        ...         lengths = waveform.lengths // 1600
+        ...         return TokenStream.from_rate(loudness, rate=10.0, lengths=lengths, start=waveform.start)
+        >>> isinstance(Loudness(), AudioEncoder)
+        True
+        >>> Loudness()(Waveform.from_samples([torch.ones(8000)], sample_rate=16000)).tokens.shape
+        torch.Size([1, 5, 1])
     """
 
     output_dim: int
@@ -41,6 +57,19 @@ class VisualEncoder(Protocol):
     It gives each clip of a batch the tokens that the clip has alone: neither other clips nor padding, whatever it
     holds, change them. Frames of one clip may see each other. :func:`avfusion.testing.check_visual_encoder` checks all
     that is asked, and names what is wrong.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import Frames, Video, VisualEncoder
+        >>> class MeanColour(torch.nn.Module):
+        ...     output_dim, tokens_per_frame = 3, 1
+        ...
+        ...     def forward(self, video):
+        ...         return Frames(video.pixels.float().mean((3, 4))[:, :, None], video.mask[..., None], video.spans)
+        >>> isinstance(MeanColour(), VisualEncoder)
+        True
+        >>> MeanColour()(Video.from_rate(torch.zeros(1, 4, 3, 8, 8), frame_rate=2.0)).tokens.shape
+        torch.Size([1, 4, 1, 3])
     """
 
     output_dim: int
@@ -66,6 +95,19 @@ class WindowEncoder(Protocol):
     """Anything that turns a window of frames into a fixed number of states; usually an ``nn.Module``.
 
     :func:`avfusion.testing.check_window_encoder` checks all that is asked, and names what is wrong.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import CausalQFormer, WindowEncoder
+        >>> class MeanOfWindow(torch.nn.Module):
+        ...     num_queries, output_dim = 1, 24
+        ...
+        ...     def forward(self, tokens, mask):
+        ...         return tokens.sum((1, 2))[:, None] / mask.sum((1, 2)).clamp(min=1)[:, None, None]
+        >>> isinstance(MeanOfWindow(), WindowEncoder), issubclass(CausalQFormer, torch.nn.Module)
+        (True, True)
+        >>> MeanOfWindow()(torch.ones(2, 5, 4, 24), torch.ones(2, 5, 4, dtype=torch.bool)).shape
+        torch.Size([2, 1, 24])
     """
 
     num_queries: int
@@ -96,6 +138,16 @@ class StreamingWindowEncoder(WindowEncoder, Protocol):
     """A window encoder that takes windows frame by frame; others are given whole windows, in streams too.
 
     :func:`avfusion.testing.check_streaming_window_encoder` checks all that is asked, and names what is wrong.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import CausalQFormer, StreamingWindowEncoder
+        >>> qformer = CausalQFormer(input_dim=24, hidden_size=16, num_heads=2, num_queries=3, tokens_per_frame=4)
+        >>> isinstance(qformer, StreamingWindowEncoder)
+        True
+        >>> _, state = qformer.step(torch.randn(2, 1, 4, 24), qformer.initial_state(2))
+        >>> qformer.flush(state).shape
+        torch.Size([2, 3, 16])
     """
 
     def initial_state(self, batch_size: int, /) -> Any:
@@ -114,5 +166,5 @@ class StreamingWindowEncoder(WindowEncoder, Protocol):
         ...
 
     def flush(self, state: Any, /, **guide: Tensor) -> Float[Tensor, "row query hidden"]:
-        """What windows of the frames so far give; ``guide`` is what :meth:`__call__` takes beside them."""
+        """What windows of the frames so far give; ``guide`` is what a call takes beside them."""
         ...

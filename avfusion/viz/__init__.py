@@ -2,10 +2,15 @@
 
 Each function takes real values of the library and draws them onto the axes it is given, or onto a figure of its own,
 which belongs to nobody else: no global state of matplotlib is touched, and no screen is needed. Text and lines have the
-colours of matplotlib's style, light or dark::
+colours of matplotlib's style, light or dark.
 
-    with matplotlib.rc_context(matplotlib.style.library["dark_background"]):
-        plot_windows(frames, window_frames=10).figure.savefig("windows.svg")
+Example:
+    >>> import matplotlib.style, torch
+    >>> from avfusion import Frames
+    >>> from avfusion.viz import plot_windows
+    >>> frames = Frames.from_rate(torch.empty(1, 25, 1, 0), frame_rate=2.0)
+    >>> with matplotlib.style.context("dark_background"):
+    ...     figure = plot_windows(frames, window_frames=10).figure  # figure.savefig("windows.svg")
 """
 
 try:

@@ -130,7 +130,7 @@ def plot_query_similarity(
     """Draws the cosine similarity of each two queries of a window; its title is the mean that the loss lowers.
 
     Args:
-        query_states: ``(window, query, hidden)``, as :attr:`avfusion.LLMEmbeddings.query_states`.
+        query_states: ``(window, query, hidden)``, as :class:`~avfusion.LLMEmbeddings` has them.
         window: which window.
         ax: axes to draw on; those of a new figure without them.
 

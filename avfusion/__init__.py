@@ -3,6 +3,7 @@
 from avfusion.errors import (
     AlignmentError,
     CheckpointError,
+    ConformanceError,
     InvalidTypeError,
     InvalidValueError,
     MediaError,
@@ -45,6 +46,7 @@ __all__ = [
     "CausalQFormer",
     "CheckpointError",
     "ClosedFrames",
+    "ConformanceError",
     "ConnectorSize",
     "DiversityLoss",
     "FrameSynchroniser",

@@ -74,9 +74,25 @@ class MediaError(InvalidValueError):
     """
 
 
+class ConformanceError(InvalidValueError):
+    """A part breaks what its Protocol asks; the message names the property, what was found, and a way to mend it.
+
+    Example:
+        >>> from avfusion import ConformanceError
+        >>> from avfusion.testing import check_visual_encoder
+        >>> try:
+        ...     check_visual_encoder(lambda video: video)
+        ... except ConformanceError as error:
+        ...     print(error)
+        function breaks "protocol": output_dim must be a whole number of at least 1, found None; set self.output_dim
+        in __init__
+    """
+
+
 __all__ = [
     "AlignmentError",
     "CheckpointError",
+    "ConformanceError",
     "InvalidTypeError",
     "InvalidValueError",
     "MediaError",

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import runpy
 import sys
 import zlib
 from pathlib import Path
@@ -160,7 +161,14 @@ def _block_math(self: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def _draw_figures(app: Any) -> None:
+    # Pages show what the functions do now, not what they did when a picture was kept.
+    figures = runpy.run_path(str(Path(__file__).parent / "figures.py"))
+    figures["draw"]()
+
+
 def setup(app: Any) -> None:
+    app.connect("builder-inited", _draw_figures)
     app.connect("autodoc-skip-member", _skip_member)
     app.connect("autodoc-process-signature", _sign)
     app.connect("autodoc-process-docstring", _document_constant)

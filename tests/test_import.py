@@ -47,5 +47,8 @@ def test_import_loads_no_compiler() -> None:
 
 def test_core_needs_torch_and_einops_alone() -> None:
     absent = sorted(HEAVY | {"huggingface_hub", "jaxtyping", "safetensors"})
-    code = BLOCK.format(names=absent) + "import avfusion; print(len([getattr(avfusion, n) for n in avfusion.__all__]))"
+    code = (
+        BLOCK.format(names=absent)
+        + "import avfusion, avfusion.testing; print(len([getattr(avfusion, n) for n in avfusion.__all__]))"
+    )
     assert run(code) == str(len(avfusion.__all__))

@@ -1,5 +1,6 @@
 """What all encoders share: being frozen, running in groups of bounded size, and loading without surprises."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -64,6 +65,15 @@ class PretrainedEncoder(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             groups = zip(*(torch.split(value, self._group_size) for value in inputs), strict=True)
             return torch.cat([encode(*group) for group in groups])[:count]
+
+
+def body(model: Any, takes: str) -> Any:
+    """A model of transformers without its head; ``takes`` is the body's input.
+
+    Some models call the layers alone their base model, which take what has been embedded.
+    """
+    base = model.base_model
+    return base if takes in inspect.signature(base.forward).parameters else model
 
 
 def place(values: Tensor, mask: Tensor) -> Tensor:

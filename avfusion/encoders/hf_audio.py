@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel
 
-from avfusion.encoders._base import PretrainedEncoder, check_waveform, hub_options, load_pretrained, place
+from avfusion.encoders._base import PretrainedEncoder, body, check_waveform, hub_options, load_pretrained, place
 from avfusion.encoders._grid import TokenGrid, known_grid
 from avfusion.errors import InvalidValueError
 from avfusion.types import TokenStream, Waveform
@@ -79,7 +79,7 @@ class HFAudioEncoder(PretrainedEncoder):
         frozen: bool = True,
     ) -> None:
         super().__init__(group_size=chunk_batch_size, group_name="chunk_batch_size", frozen=frozen)
-        self.model: Any = model.base_model
+        self.model: Any = body(model, feature_extractor.model_input_names[0])
         self.feature_extractor = feature_extractor
         self.sample_rate: int = feature_extractor.sampling_rate
         self.pool_frequency = pool_frequency

@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
-from avfusion.encoders._base import hub_options, load_pretrained
+from avfusion.encoders._base import body, hub_options, load_pretrained
 from avfusion.encoders._pixels import PictureEncoder, output_shape, process, processed_size
 from avfusion.errors import InvalidValueError
 from avfusion.types import Frames, Video
 
 
 class HFVisionEncoder(PictureEncoder):
-    """A vision encoder of transformers: CLIP, SigLIP, DINOv2 and their kin, or a network that gives feature maps.
+    """A vision encoder of transformers: CLIP, SigLIP, DINOv2 and 3 and their kin, or a network that gives feature maps.
 
     A frame becomes the tokens of its patches, row by row. Only real frames are encoded.
 
@@ -63,7 +63,8 @@ class HFVisionEncoder(PictureEncoder):
         frozen: bool = True,
     ) -> None:
         super().__init__(group_size=frame_batch_size, group_name="frame_batch_size", frozen=frozen)
-        self.model: Any = model.vision_model if hasattr(model.config, "vision_config") else model.base_model
+        both = hasattr(model.config, "vision_config")
+        self.model: Any = model.vision_model if both else body(model, "pixel_values")
         self.image_processor = image_processor
         self.select_layer = select_layer
         self.keep_prefix_tokens = keep_prefix_tokens

@@ -1,4 +1,4 @@
-"""What a part has to offer to fit."""
+"""What a part has to offer to fit; :mod:`avfusion.testing` says whether it does."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,7 +11,15 @@ from avfusion.types.tokens import Frames, TokenStream
 
 @runtime_checkable
 class AudioEncoder(Protocol):
+<<<<<<< HEAD
     """Anything that turns sound into a token stream; usually an ``nn.Module``.
+=======
+    """What an encoder of sound needs to fit; usually an ``nn.Module``, of no particular base class.
+
+    It gives each clip of a batch the tokens that the clip has alone: neither other clips nor padding, whatever it
+    holds, change them. A clip without sound has none. :func:`avfusion.testing.check_token_stream_encoder` checks all
+    that is asked, and names what is wrong.
+>>>>>>> origin/gallery
 
     Example:
         >>> import torch
@@ -34,13 +42,29 @@ class AudioEncoder(Protocol):
     """Width of the tokens."""
 
     def __call__(self, waveform: Waveform, /) -> TokenStream:
-        """Tokens of every clip, centred on the clip's clock; padding never becomes a real token."""
+        """Tokens of every clip, centred on the clip's clock; padding never becomes a real token.
+
+        Args:
+            waveform: ``(batch, sample)`` sound; each clip begins at ``waveform.start`` seconds.
+
+        Returns:
+            ``(batch, time, output_dim)`` tokens of the parameters' dtype on their device, with the float64 seconds at
+            which the stretch that each stands for is centred, which must not decrease.
+        """
         ...
 
 
 @runtime_checkable
 class VisualEncoder(Protocol):
+<<<<<<< HEAD
     """Anything that turns pictures into frames of tokens; usually an ``nn.Module``.
+=======
+    """What an encoder of pictures needs to fit; usually an ``nn.Module``, of no particular base class.
+
+    It gives each clip of a batch the tokens that the clip has alone: neither other clips nor padding, whatever it
+    holds, change them. Frames of one clip may see each other. :func:`avfusion.testing.check_visual_encoder` checks all
+    that is asked, and names what is wrong.
+>>>>>>> origin/gallery
 
     Example:
         >>> import torch
@@ -62,7 +86,15 @@ class VisualEncoder(Protocol):
     """Tokens of one frame."""
 
     def __call__(self, video: Video, /) -> Frames:
-        """Tokens of every frame, with the spans of the video."""
+        """Tokens of every frame, with the spans of the video.
+
+        Args:
+            video: ``(batch, frame, 3, height, width)`` pictures of any size, uint8 or in 0 … 1.
+
+        Returns:
+            ``(batch, frame, tokens_per_frame, output_dim)`` tokens of the parameters' dtype on their device; a frame is
+            real if it is in the video.
+        """
         ...
 
 
@@ -70,6 +102,11 @@ class VisualEncoder(Protocol):
 class WindowEncoder(Protocol):
     """Anything that turns a window of frames into a fixed number of states; usually an ``nn.Module``.
 
+<<<<<<< HEAD
+=======
+    :func:`avfusion.testing.check_window_encoder` checks all that is asked, and names what is wrong.
+
+>>>>>>> origin/gallery
     Example:
         >>> import torch
         >>> from avfusion import CausalQFormer, WindowEncoder
@@ -92,7 +129,18 @@ class WindowEncoder(Protocol):
     def __call__(
         self, tokens: Float[Tensor, "window frame token dim"], mask: Bool[Tensor, "window frame token"], /
     ) -> Float[Tensor, "window query hidden"]:
-        """States of each window. Masked tokens are zero and must not matter; windows are independent of each other."""
+        """States of each window. Masked tokens are zero and must not matter; windows are independent of each other.
+
+        A window in which nothing is real must give finite states, for which the projector puts zeros; no windows give
+        none.
+
+        Args:
+            tokens: ``(window, frame, token, dim)``.
+            mask: ``(window, frame, token)`` bool.
+
+        Returns:
+            ``(window, num_queries, output_dim)`` in the tokens' dtype.
+        """
         ...
 
 
@@ -100,6 +148,11 @@ class WindowEncoder(Protocol):
 class StreamingWindowEncoder(WindowEncoder, Protocol):
     """A window encoder that takes windows frame by frame; others are given whole windows, in streams too.
 
+<<<<<<< HEAD
+=======
+    :func:`avfusion.testing.check_streaming_window_encoder` checks all that is asked, and names what is wrong.
+
+>>>>>>> origin/gallery
     Example:
         >>> import torch
         >>> from avfusion import CausalQFormer, StreamingWindowEncoder

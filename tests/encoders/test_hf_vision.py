@@ -9,7 +9,7 @@ from avfusion import InvalidValueError, Video
 from avfusion.encoders import HFVisionEncoder
 from tests.encoders import tiny
 
-PREFIX = {"clip": 1, "siglip": 0, "dinov2": 1}
+PREFIX = {"clip": 1, "siglip": 0, "dinov2": 1, "dinov3": 5}
 
 
 def hidden(encoder: HFVisionEncoder, video: Video, layer: int | None = None) -> torch.Tensor:

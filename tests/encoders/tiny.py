@@ -19,6 +19,8 @@ from transformers import (
     ConvNextModel,
     Dinov2Config,
     Dinov2Model,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
     HubertConfig,
     HubertModel,
     InstructBlipConfig,
@@ -117,6 +119,10 @@ def picture(family: str = "clip", **options: Any) -> HFVisionEncoder:
         ),
         # A checkpoint of another picture size than the processor's: its positions are interpolated.
         "dinov2": lambda: (Dinov2Model(Dinov2Config(**{**VIT, "image_size": 48})), BitImageProcessor(**CROP)),
+        "dinov3": lambda: (
+            DINOv3ViTModel(DINOv3ViTConfig(**VIT, num_register_tokens=4, pos_embed_rescale=None)),
+            BitImageProcessor(**CROP),
+        ),
         "convnext": lambda: (
             ConvNextModel(ConvNextConfig(hidden_sizes=[4, 4, 8, 16], depths=[1, 1, 1, 1])),
             SiglipImageProcessor(size={"height": 64, "width": 96}),
@@ -182,7 +188,7 @@ AUDIO: dict[str, Any] = {
 VISUAL: dict[str, Any] = {
     **{
         family: lambda family=family, **options: picture(family, **options)
-        for family in ("clip", "clip_both", "siglip", "dinov2", "convnext", "swin")
+        for family in ("clip", "clip_both", "siglip", "dinov2", "dinov3", "convnext", "swin")
     },
     "instructblip": blip,
     **{f"timm_{family}": lambda family=family, **options: timm_picture(family, **options) for family in TIMM},

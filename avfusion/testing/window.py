@@ -1,0 +1,258 @@
+"""Whether a window encoder fits."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from avfusion.errors import ConformanceError, InvalidValueError
+from avfusion.testing._exam import Exam
+
+
+class WindowSize(NamedTuple):
+    """Frames of a window, tokens of a frame, and their width."""
+
+    frames: int
+    tokens: int
+    dim: int
+
+
+def check_window_encoder(
+    encoder: Any,
+    *,
+    input_dim: int | None = None,
+    tokens_per_frame: int | None = None,
+    window_frames: int | None = None,
+    tolerance: float | None = None,
+    dtypes: Sequence[torch.dtype] = (torch.bfloat16,),
+) -> tuple[str, ...]:
+    """Checks that a module is a :class:`~avfusion.WindowEncoder` in all that it promises.
+
+    It is run in evaluation mode, on the device it is on, some ten times over. The properties, in the order in which
+    they are checked:
+
+    ============= =================================================================================================
+    protocol      it is callable, and ``num_queries`` and ``output_dim`` are numbers
+    output        it gives ``(window, num_queries, output_dim)``, finite
+    repeatable    the same windows give the same states
+    independence  a window gives beside others what it gives alone
+    masked        masked tokens do not matter: a window whose last frames are masked gives what the shorter one gives,
+                  for encoders that take one; others look at the mask
+    shared frames where ``shares_frames`` says so: masked places may hold anything, no mask means that all is real, and
+                  ``frame_index`` gives what the windows spelled out give
+    nothing real  a window in which nothing is real is finite and leaves gradients finite; the projector puts zeros
+                  for its states
+    no windows    no windows give no states, ``(0, num_queries, output_dim)``
+    gradients     reach the tokens, and some parameter if any is trained, and are finite
+    dtype         states have the dtype of tokens and parameters
+    ============= =================================================================================================
+
+    Args:
+        encoder: usually an ``nn.Module``.
+        input_dim: width of the tokens; the encoder's own ``input_dim`` without it.
+        tokens_per_frame: slots of a frame; the encoder's own, or 4.
+        window_frames: frames of a window; the encoder's own, or 5.
+        tolerance: largest difference that counts as none, as a share of the largest state; by dtype without it.
+        dtypes: of which a copy of the encoder is made and run; ``()`` spares the memory.
+
+    Returns:
+        The names of the properties that hold.
+
+    Raises:
+        ConformanceError: the first property that does not hold, what was found, and what usually mends it.
+        InvalidValueError: no ``input_dim``, and an encoder that does not tell.
+
+    Example:
+        >>> import torch
+        >>> from avfusion.testing import check_window_encoder
+        >>> class MeanOfWindow(torch.nn.Module):
+        ...     num_queries, output_dim = 1, 24
+        ...
+        ...     def forward(self, tokens, mask):
+        ...         return tokens.mean((1, 2))[:, None]
+        >>> check_window_encoder(MeanOfWindow(), input_dim=24)
+        Traceback (most recent call last):
+        avfusion.errors.ConformanceError: MeanOfWindow breaks "masked": a window with masked frames at its end must give
+        what the window without them gives, found a difference of ...; leave masked tokens out of averages and attention
+    """
+    exam = Exam(encoder, tolerance)
+    exam.check_numbers("num_queries", "output_dim")
+    size = window_size(encoder, input_dim, tokens_per_frame, window_frames)
+    tokens, mask = some_windows(exam, size)
+    names = ["protocol", "output", "repeatable", "independence", "masked"]
+    with exam.evaluating(), torch.no_grad():
+        states = _check_output(exam, tokens, mask)
+        _check_independence(exam, tokens, mask, states)
+        _check_masked(exam, tokens, mask, states)
+        if getattr(encoder, "shares_frames", False):
+            _check_shared_frames(exam, tokens, mask, states)
+            names.append("shared frames")
+        _check_nothing_real(exam, tokens, mask)
+        _check_no_windows(exam, tokens, mask)
+        _check_gradients(exam, tokens, mask)
+        _check_dtype(exam, tokens, mask, dtypes)
+    return (*names, "nothing real", "no windows", "gradients", "dtype")
+
+
+def window_size(
+    encoder: Any, input_dim: int | None, tokens_per_frame: int | None, window_frames: int | None
+) -> WindowSize:
+    """What windows the encoder takes: as given, or as it tells."""
+    dim = getattr(encoder, "input_dim", None) if input_dim is None else input_dim
+    if dim is None:
+        raise InvalidValueError(f"input_dim: must be given for {type(encoder).__name__}, which does not tell")
+    tokens = getattr(encoder, "tokens_per_frame", 4) if tokens_per_frame is None else tokens_per_frame
+    frames = getattr(encoder, "window_frames", 5) if window_frames is None else window_frames
+    return WindowSize(int(frames), int(tokens), int(dim))
+
+
+def some_windows(exam: Exam, size: WindowSize) -> tuple[Tensor, Tensor]:
+    """Four windows: full; with a half-filled frame and a short end; with one frame; full. Zero where masked."""
+    like = next(iter(exam.parameters().values()), torch.empty(0))
+    frames, tokens, _ = size
+    draw = torch.Generator().manual_seed(0)
+    values = torch.randn(4, *size, generator=draw).to(like.device, like.dtype)
+    mask = torch.ones(4, frames, tokens, dtype=torch.bool, device=like.device)
+    mask[1, 0, (tokens + 1) // 2 :] = False
+    mask[1, max(1, frames // 2) :] = False
+    mask[2, 1:] = False
+    return torch.where(mask[..., None], values, 0), mask
+
+
+def _check_output(exam: Exam, tokens: Tensor, mask: Tensor) -> Tensor:
+    wanted = (len(tokens), exam.part.num_queries, exam.part.output_dim)
+    rule = f"states must be (window, num_queries, output_dim) = {wanted}"
+    hint = "it gets tokens (window, frame, token, dim) and a mask (window, frame, token)"
+    states = exam.run("output", rule, hint, exam.part, tokens, mask)
+    if not isinstance(states, Tensor):
+        exam.fail("output", rule, type(states).__name__, "give the states alone")
+    if states.shape != wanted:
+        exam.fail("output", rule, f"shape {tuple(states.shape)}", hint)
+    if not bool(states.isfinite().all()):
+        exam.fail("output", "states must be finite", "NaN or infinity", "divide by nothing that can be zero")
+    difference = exam.difference(exam.part(tokens, mask), states)
+    if difference is not None:
+        rule = "the same windows must give the same states in evaluation mode"
+        exam.fail("repeatable", rule, f"a difference of {difference:.2g}", "keep no state between calls, and no noise")
+    return states
+
+
+def _check_independence(exam: Exam, tokens: Tensor, mask: Tensor, states: Tensor) -> None:
+    rule = "a window must give beside others what it gives alone"
+    hint = "let nothing mix windows: no statistics over the first axis, no attention across it"
+    for window in range(len(tokens)):
+        one = slice(window, window + 1)
+        alone = exam.run("independence", rule, hint, exam.part, tokens[one], mask[one])
+        difference = exam.difference(states[one], alone)
+        if difference is not None:
+            exam.fail("independence", rule, f"a difference of {difference:.2g} in window {window}", hint)
+
+
+def _check_masked(exam: Exam, tokens: Tensor, mask: Tensor, states: Tensor) -> None:
+    takes_short = getattr(exam.part, "takes_short_windows", None)
+    hint = "leave masked tokens out of averages and attention"
+    if takes_short is not False and tokens.shape[1] > 1:
+        rule = "a window with masked frames at its end must give what the window without them gives"
+        try:
+            short = exam.run("masked", rule, hint, exam.part, tokens[2:3, :1], mask[2:3, :1])
+        except ConformanceError:
+            if takes_short:
+                raise
+        else:
+            difference = exam.difference(states[2:3], short)
+            if difference is not None:
+                exam.fail("masked", rule, f"a difference of {difference:.2g}", hint)
+            return
+    if bool(mask.all()):  # windows of one token
+        return
+    # Masked tokens are zero, so what else they might hold proves nothing by itself. A mask that changes nothing does.
+    if exam.difference(exam.part(tokens, torch.ones_like(mask)), states) is None:
+        rule = "masked tokens must not count as tokens of zeros"
+        exam.fail("masked", rule, "the same states whatever the mask says", hint)
+
+
+def _check_shared_frames(exam: Exam, tokens: Tensor, mask: Tensor, states: Tensor) -> None:
+    name = "shared frames"
+
+    def compare(rule: str, hint: str, found: Tensor, wanted: Tensor) -> None:
+        difference = exam.difference(found, wanted)
+        if difference is not None:
+            exam.fail(name, rule, f"a difference of {difference:.2g}", hint)
+
+    rule, hint = "with shares_frames masked places may hold anything", "clear them first: torch.where(mask, tokens, 0)"
+    spoilt = torch.where(mask[..., None], tokens, torch.nan)
+    compare(rule, hint, exam.run(name, rule, hint, exam.part, spoilt, mask), states)
+    rule, hint = "with shares_frames the mask None must mean that all is real", "take mask=None"
+    compare(rule, hint, exam.run(name, rule, hint, exam.part, tokens[:1], None), states[:1])
+    rule, hint = (
+        "frame_index must give what the windows spelled out give",
+        "gather tokens[frame_index] where it is given",
+    )
+    index = torch.arange(mask[..., 0].numel(), device=mask.device).view(mask.shape[:2])
+    index, rows, kept = index.flip(0), tokens.flatten(0, 1), mask.flip(0)
+    found = exam.run(name, rule, hint, exam.part, rows, kept, frame_index=index)
+    compare(rule, hint, found, states.flip(0))
+
+
+def _check_nothing_real(exam: Exam, tokens: Tensor, mask: Tensor) -> None:
+    rule = "a window in which nothing is real must give finite states and gradients"
+    hint = "divide by a count of at least 1, and let a softmax over nothing see something"
+    mask = mask.index_fill(0, torch.tensor([1], device=mask.device), False)
+    given = torch.where(mask[..., None], tokens, 0).requires_grad_()
+    with torch.enable_grad():
+        states = exam.run("nothing real", rule, hint, exam.part, given, mask)
+        kept = states[[0, 2, 3]]  # as the projector does
+        if not bool(states.isfinite().all()):
+            exam.fail("nothing real", rule, "NaN or infinity in the states", hint)
+        if not kept.requires_grad:
+            return  # which the check of gradients names
+        (gradient,) = torch.autograd.grad((kept * _weights(kept)).sum(), given, allow_unused=True)
+    if gradient is not None and not bool(gradient.isfinite().all()):
+        exam.fail("nothing real", rule, "NaN or infinity in the gradient", hint)
+
+
+def _check_no_windows(exam: Exam, tokens: Tensor, mask: Tensor) -> None:
+    wanted = (0, exam.part.num_queries, exam.part.output_dim)
+    rule, hint = (
+        f"no windows must give states of shape {wanted}",
+        "reshape by known sizes: -1 is unknown for no windows",
+    )
+    states = exam.run("no windows", rule, hint, exam.part, tokens[:0], mask[:0])
+    if states.shape != wanted:
+        exam.fail("no windows", rule, f"shape {tuple(states.shape)}", hint)
+
+
+def _check_gradients(exam: Exam, tokens: Tensor, mask: Tensor) -> None:
+    hint = "keep the graph whole: no detach(), no torch.no_grad(), no argmax"
+    given = tokens.clone().requires_grad_()
+    with torch.enable_grad():
+        states = exam.part(given, mask)
+        gradient = None
+        if states.requires_grad:
+            total = (states * _weights(states)).sum()
+            (gradient,) = torch.autograd.grad(total, given, allow_unused=True, retain_graph=True)
+        if gradient is None or not bool(gradient.any()):
+            rule = "gradients must reach the tokens, or nothing in front of the encoder learns"
+            exam.fail("gradients", rule, "none", hint)
+        if not bool(gradient.isfinite().all()):
+            exam.fail("gradients", "gradients must be finite", "NaN or infinity in that of the tokens", hint)
+        if any(value.requires_grad for value in exam.parameters().values()):
+            exam.check_gradients(states, hint=hint)
+
+
+def _check_dtype(exam: Exam, tokens: Tensor, mask: Tensor, dtypes: Sequence[torch.dtype]) -> None:
+    hint = "make what it adds in the dtype and on the device of the tokens"
+    for dtype in (tokens.dtype, *dtypes):
+        rule = f"states of {dtype} tokens must be {dtype}"
+        twin = exam if dtype == tokens.dtype else next(exam.copies([dtype]))
+        given = tokens.to(dtype)
+        states = twin.run("dtype", rule, hint, twin.part, given, mask)
+        if states.dtype != dtype:
+            exam.fail("dtype", rule, str(states.dtype), hint)
+
+
+def _weights(states: Tensor) -> Tensor:
+    """Some weights of a sum that no normalisation makes constant."""
+    flat = torch.linspace(-1, 1, states.numel(), dtype=torch.float64, device=states.device)
+    return flat.view(states.shape).to(states.dtype)

@@ -1,0 +1,31 @@
+"""The drawings of the pages come from the library's functions, the same each time, and the README's is up to date."""
+
+import runpy
+from pathlib import Path
+
+import matplotlib as mpl
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_every_drawing_is_made_for_light_and_dark_pages(tmp_path: Path) -> None:
+    figures = runpy.run_path(str(DOCS / "figures.py"))
+    figures["draw"](tmp_path)
+    names = {"synchronisation", "windows", "mask", "streaming", "budget"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}{end}.svg" for name in names for end in ("", "-dark")}
+    assert all(path.read_text().startswith("<?xml") for path in tmp_path.iterdir())
+    first = (tmp_path / "mask.svg").read_bytes()
+    figures["draw"](tmp_path)
+    assert (tmp_path / "mask.svg").read_bytes() == first
+
+
+def test_the_picture_of_the_whole_names_the_parts_that_there_are() -> None:
+    import avfusion
+
+    with mpl.rc_context():
+        axes = runpy.run_path(str(DOCS / "architecture.py"))["draw"]().axes[0]
+    words = {text.get_text() for text in axes.texts}
+    parts = {"AudioVisualConnector", "FrameSynchroniser", "SlidingWindowProjector", "CausalQFormer", "DiversityLoss"}
+    assert parts <= words
+    assert parts <= set(avfusion.__all__)
+    assert (DOCS / "_static" / "architecture.svg").read_text().startswith("<?xml")

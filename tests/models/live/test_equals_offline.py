@@ -138,7 +138,7 @@ def test_a_standing_instruction() -> None:
 
 def test_nothing_is_left_to_read() -> None:
     """A question of no words, behind windows that are in the cache."""
-    model, clip = tiny.model(), tiny.Clip(7)
+    model, clip = tiny.model("gpt2"), tiny.Clip(7)
     session = tiny.session(model, prompt="a <av> {question}")
     session.watch(**clip.until(99), ended=True)
     count = session.kept.embeddings.flatten(1, 2).shape[1]

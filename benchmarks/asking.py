@@ -15,7 +15,7 @@ from benchmarks.suite import Measurement, Settings, Target, times
 
 # Small enough to watch for an hour in a benchmark; the encoders cost next to nothing, unlike real ones.
 SIZES = Sizes(stream=192, audio=192, hidden=192, heads=4, llm_dim=512)
-MINUTE, HOUR, SMOKE_MINUTE, SMOKE_HOUR = 60, 3600, 30, 50
+MINUTE, HOUR, SMOKE_MINUTE, SMOKE_HOUR = 60, 3600, 30, 45
 RATE = 800  # samples a second
 PROMPT, QUESTION = "USER: <av> {question} ASSISTANT:", "what has just happened ?"
 ALIKE, SOONER = 1.1, 5.0

@@ -52,7 +52,8 @@ class LiveSession:
             itself.
         tokenizer: of the language model.
         prompt: holds ``placeholder`` once, where the clip goes, and behind it ``{question}`` once.
-        memory: which windows to remember, such as :class:`KeepNewest`; all without it, and the cache grows.
+        memory: which windows to remember, such as :class:`KeepNewest`; all without it, and the cache grows. With a
+            question and its answer they must fit the positions that the language model has.
         placeholder: the token that stands for the clip.
         add_special_tokens: let the tokenizer begin the prompt with its special tokens; ``False`` for a prompt from a
             chat template.

@@ -9,7 +9,7 @@ import torch
 from avfusion.models import KeepNewest, LiveSession
 from tests.models.live import tiny
 
-FRAMES, CHUNK, EVERY = 100_000, 500, 20
+FRAMES, CHUNK, EVERY = 100_000, 1000, 10
 STATM = Path("/proc/self/statm")
 
 

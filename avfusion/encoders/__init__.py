@@ -10,6 +10,7 @@ try:
 except ImportError as error:
     raise ImportError("avfusion.encoders needs transformers: pip install avfusion[hf]") from error
 
+from avfusion.encoders.blockwise import BlockwiseAudioEncoder
 from avfusion.encoders.hf_audio import HFAudioEncoder
 from avfusion.encoders.hf_vision import HFVisionEncoder
 from avfusion.encoders.instructblip import InstructBlipVisualEncoder
@@ -17,6 +18,7 @@ from avfusion.encoders.timm import TimmVisualEncoder
 from avfusion.encoders.whisper import WhisperAudioEncoder
 
 __all__ = [
+    "BlockwiseAudioEncoder",
     "HFAudioEncoder",
     "HFVisionEncoder",
     "InstructBlipVisualEncoder",

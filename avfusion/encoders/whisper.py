@@ -25,17 +25,19 @@ class _EncoderOnly(WhisperPreTrainedModel):
 
 
 def log_mel(samples: Tensor, extractor: WhisperFeatureExtractor) -> Tensor:
-    """What ``extractor`` computes for ``samples`` ``(clip, sample)``, on their device: ``(clip, mel, frame)`` float32.
+    """What ``extractor`` computes for ``samples`` ``(clip, sample)``, on their device: ``(clip, mel, frame)``.
+
+    In float32, or in float64 for samples of it:
 
     log10 of the mel power spectrum, clipped to 8 decades below the clip's loudest place, then ``(x + 4) / 4``.
     """
     with torch.autocast(samples.device.type, enabled=False):  # half precision loses the quiet bands
-        samples = samples.float()
+        samples = samples.to(torch.promote_types(samples.dtype, torch.float32))
         if extractor.dither:
             samples = samples + extractor.dither * torch.randn_like(samples)
-        window = torch.hann_window(extractor.n_fft, device=samples.device)
+        window = torch.hann_window(extractor.n_fft, dtype=samples.dtype, device=samples.device)
         spectrum = torch.stft(samples, extractor.n_fft, extractor.hop_length, window=window, return_complex=True)
-        filters = torch.as_tensor(extractor.mel_filters, dtype=torch.float32, device=samples.device)
+        filters = torch.as_tensor(extractor.mel_filters, dtype=samples.dtype, device=samples.device)
         levels = (filters.T @ spectrum[..., :-1].abs().square()).clamp(min=1e-10).log10()
         return (levels.maximum(levels.amax((1, 2), keepdim=True) - 8) + 4) / 4
 
@@ -43,19 +45,23 @@ def log_mel(samples: Tensor, extractor: WhisperFeatureExtractor) -> Tensor:
 class WhisperAudioEncoder(PretrainedEncoder):
     """Whisper's encoder: 50 tokens a second, of any number of seconds.
 
-    The sound is cut into chunks of the length the model takes (30 s), each of which is padded with silence, as
+    The sound is cut into chunks of the length the model takes (30 s) or less, each of which is padded with silence, as
     Whisper's own feature extractor does, and encoded by itself; the chunks of all clips run together. The tokens that
     stand for real samples are kept: ``ceil(samples / 320)`` of a clip. A clip without sound has no tokens.
 
     Args:
         model: a ``WhisperModel``, ``WhisperForConditionalGeneration`` or ``WhisperEncoder``; the decoder is not held.
         feature_extractor: the model's feature extractor; gives the sampling rate and the mel filters.
+        chunk_seconds: length of the chunks, at most what the model takes, which it is without it. Shorter ones take the
+            first of the model's positions only, without silence behind them: their cost falls with their length, but
+            the model was not trained so.
         chunk_batch_size: chunks that run at once.
         frozen: no gradients, no graph, always in evaluation mode. Marks the parameters of ``model`` itself.
 
     Raises:
         InvalidTypeError: ``model`` is not a Whisper model.
-        InvalidValueError: ``feature_extractor`` makes another number of mel bands than ``model`` takes.
+        InvalidValueError: ``feature_extractor`` makes another number of mel bands than ``model`` takes, or
+            ``chunk_seconds`` is longer than what it takes.
 
     Example:
         >>> import torch
@@ -78,6 +84,7 @@ class WhisperAudioEncoder(PretrainedEncoder):
         *,
         model: PreTrainedModel,
         feature_extractor: WhisperFeatureExtractor,
+        chunk_seconds: float | None = None,
         chunk_batch_size: int = 16,
         frozen: bool = True,
     ) -> None:
@@ -96,15 +103,31 @@ class WhisperAudioEncoder(PretrainedEncoder):
         self.output_dim: int = encoder.config.d_model
         self.sample_rate: int = feature_extractor.sampling_rate
         self.hop: int = feature_extractor.hop_length * encoder.conv1.stride[0] * encoder.conv2.stride[0]
-        self.chunk_samples: int = encoder.config.max_source_positions * self.hop
+        most = encoder.config.max_source_positions
+        positions = most if chunk_seconds is None else round(chunk_seconds * self.rate)
+        if not 1 <= positions <= most:
+            raise InvalidValueError(
+                f"chunk_seconds: must be from {1 / self.rate:g} to the model's {most / self.rate:g}, "
+                f"found {chunk_seconds}"
+            )
+        self.chunk_samples: int = positions * self.hop
         self._settle(encoder)
 
     @classmethod
-    def from_pretrained(cls, name: str, *, chunk_batch_size: int = 16, frozen: bool = True, **options: Any) -> Self:
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        chunk_seconds: float | None = None,
+        chunk_batch_size: int = 16,
+        frozen: bool = True,
+        **options: Any,
+    ) -> Self:
         """Loads the encoder of a Whisper checkpoint, from the hub or a directory.
 
         Args:
             name: for example ``"openai/whisper-large-v2"``.
+            chunk_seconds: length of the chunks, as in the constructor.
             chunk_batch_size: chunks that run at once.
             frozen: no gradients, no graph, always in evaluation mode.
             options: for the model's ``from_pretrained`` (``dtype``, ``attn_implementation``, ``revision``, …).
@@ -114,12 +137,23 @@ class WhisperAudioEncoder(PretrainedEncoder):
         """
         model = load_pretrained(_EncoderOnly, name, options).encoder
         extractor = WhisperFeatureExtractor.from_pretrained(name, **hub_options(options))
-        return cls(model=model, feature_extractor=extractor, chunk_batch_size=chunk_batch_size, frozen=frozen)
+        return cls(
+            model=model,
+            feature_extractor=extractor,
+            chunk_seconds=chunk_seconds,
+            chunk_batch_size=chunk_batch_size,
+            frozen=frozen,
+        )
 
     @property
     def rate(self) -> float:
         """Tokens a second."""
         return self.sample_rate / self.hop
+
+    @property
+    def chunk_seconds(self) -> float:
+        """Seconds of sound that go through the model at once."""
+        return self.chunk_samples / self.sample_rate
 
     def timeline(self, waveform: Waveform) -> TokenStream:
         """When the tokens of :meth:`forward` are, without running the model: the same stream, tokens of width 0."""
@@ -159,4 +193,13 @@ class WhisperAudioEncoder(PretrainedEncoder):
 
     def _encode(self, chunks: Tensor) -> Tensor:
         features = log_mel(chunks, self.feature_extractor).to(self.dtype)
-        return self.model(features).last_hidden_state
+        positions = self.chunk_samples // self.hop
+        if positions == self.model.config.max_source_positions:
+            return self.model(features).last_hidden_state
+        # The model refuses less than its full length: its parts do not.
+        states = F.gelu(self.model.conv2(F.gelu(self.model.conv1(features)))).transpose(1, 2)
+        states = states + self.model.embed_positions.weight[:positions]
+        states = F.dropout(states, self.model.dropout, self.training)
+        for layer in self.model.layers:
+            states = layer(states, None)
+        return self.model.layer_norm(states)

@@ -6,6 +6,7 @@ except ImportError as error:
     raise ImportError("avfusion.models needs transformers: pip install avfusion[hf]") from error
 
 from avfusion.models.audio_visual_language_model import AudioVisualLanguageModel
+from avfusion.models.live import KeepEveryNth, KeepNewest, KeptWindows, LiveSession, Memory, Watched
 from avfusion.models.merge import merge_embeddings, select_clips
 from avfusion.models.output import AudioVisualOutput
 from avfusion.models.prompts import prepare_inputs
@@ -13,6 +14,12 @@ from avfusion.models.prompts import prepare_inputs
 __all__ = [
     "AudioVisualLanguageModel",
     "AudioVisualOutput",
+    "KeepEveryNth",
+    "KeepNewest",
+    "KeptWindows",
+    "LiveSession",
+    "Memory",
+    "Watched",
     "merge_embeddings",
     "prepare_inputs",
     "select_clips",

@@ -63,7 +63,7 @@ def prepare_inputs(
         >>> inputs["attention_mask"].tolist()
         [[1, 1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1]]
     """
-    token = _placeholder_id(tokenizer, placeholder)
+    token = placeholder_id(tokenizer, placeholder)
     numbers = [int(count) for count in counts]
     _check(prompts, numbers, answers, padding_side)
     pad = next((found for found in (tokenizer.pad_token_id, tokenizer.eos_token_id) if found is not None), 0)
@@ -74,7 +74,7 @@ def prepare_inputs(
     for row, count in enumerate(numbers):
         asked = _turns(prompts[row])
         said = [] if answers is None else _answer_ids(tokenizer, _turns(answers[row]), token, row)
-        heard = [_prompt_ids(tokenizer, text, add_special_tokens and not turn) for turn, text in enumerate(asked)]
+        heard = [prompt_ids(tokenizer, text, add_special_tokens and not turn) for turn, text in enumerate(asked)]
         heard = _expand(heard, token, count, row)
         ids_of_row: list[int] = []
         learned_of_row: list[int] = []
@@ -95,7 +95,8 @@ def _turns(texts: str | Sequence[str]) -> Sequence[str]:
     return [texts] if isinstance(texts, str) else texts
 
 
-def _placeholder_id(tokenizer: Any, placeholder: str) -> int:
+def placeholder_id(tokenizer: Any, placeholder: str) -> int:
+    """The token that stands for the clip, checked."""
     if placeholder not in tokenizer.get_vocab():
         raise InvalidValueError(
             f"placeholder: must be one token of the tokenizer, found {placeholder!r}, which is not; "
@@ -133,7 +134,8 @@ def _check(
         raise InvalidValueError(f'padding_side: must be "left" or "right", found {padding_side!r}')
 
 
-def _prompt_ids(tokenizer: Any, prompt: str, add_special_tokens: bool) -> list[int]:
+def prompt_ids(tokenizer: Any, prompt: str, add_special_tokens: bool) -> list[int]:
+    """A prompt's tokens, its placeholder once."""
     own: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     if not add_special_tokens:
         return own

@@ -8,7 +8,13 @@ resolution.
 """
 
 from avfusion.types.media import Video, Waveform
-from avfusion.types.protocols import AudioEncoder, StreamingWindowEncoder, VisualEncoder, WindowEncoder
+from avfusion.types.protocols import (
+    AudioEncoder,
+    StreamingAudioEncoder,
+    StreamingWindowEncoder,
+    VisualEncoder,
+    WindowEncoder,
+)
 from avfusion.types.state import map_state, state_from_tensors, state_tensors
 from avfusion.types.streaming import ClosedFrames, StreamedEmbeddings
 from avfusion.types.tokens import Frames, LLMEmbeddings, TokenStream, Windows
@@ -19,6 +25,7 @@ __all__ = [
     "Frames",
     "LLMEmbeddings",
     "StreamedEmbeddings",
+    "StreamingAudioEncoder",
     "StreamingWindowEncoder",
     "TokenStream",
     "Video",

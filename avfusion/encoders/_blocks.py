@@ -1,0 +1,165 @@
+"""Sound cut into blocks, each with what is heard around it; for whole clips and for streams alike."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from avfusion._shapes import Float, Int
+from avfusion.errors import AlignmentError, InvalidValueError
+from avfusion.types import Waveform
+from avfusion.types.clock import time_dtype
+
+
+class Lengths(NamedTuple):
+    """A policy in samples."""
+
+    block: int
+    left: int
+    ahead: int
+
+
+class Segment(NamedTuple):
+    """What is heard for one block.
+
+    Attributes:
+        row: the clip.
+        samples: ``(sample,)``: the block and what is around it.
+        start: seconds of the first sample, on the clip's clock.
+        begin: the block's first sample, counted in the segment.
+        end: the first sample behind the block; ``None`` for a block that is cut short by the end of the sound.
+    """
+
+    row: int
+    samples: Tensor
+    start: float
+    begin: int
+    end: int | None
+
+
+class BlockwiseState(NamedTuple):
+    """Of each clip, the stretch of sound that is going on.
+
+    Attributes:
+        samples: ``(batch, sample)``: those that later blocks hear, each clip's first.
+        kept: ``(batch,)`` int64: how many of them are real.
+        first: ``(batch,)`` int64: number in the stretch of the first.
+        blocks: ``(batch,)`` int64: blocks of the stretch that have been given.
+        start: ``(batch,)`` seconds at which the stretch begins.
+        passed: ``(batch,)`` seconds up to which all tokens have been given.
+        sample_rate: ``(batch,)`` int64; 0 before the first sound.
+    """
+
+    samples: Float[Tensor, "batch sample"]
+    kept: Int[Tensor, " batch"]
+    first: Int[Tensor, " batch"]
+    blocks: Int[Tensor, " batch"]
+    start: Float[Tensor, " batch"]
+    passed: Float[Tensor, " batch"]
+    sample_rate: Int[Tensor, " batch"]
+
+
+def nothing_heard(batch: int) -> BlockwiseState:
+    """Clips of which nothing has been heard."""
+    none, seconds = torch.zeros(batch, dtype=torch.int64), torch.zeros(batch, dtype=torch.float64)
+    return BlockwiseState(torch.zeros(batch, 0), none, none, none, seconds, seconds - torch.inf, none)
+
+
+class Stretch:
+    """One clip's sound without a gap; a row of the state while it is worked on."""
+
+    def __init__(self, row: int, state: BlockwiseState) -> None:
+        self.row = row
+        self.count, self.first, self.blocks, self.rate = (
+            int(value[row]) for value in (state.kept, state.first, state.blocks, state.sample_rate)
+        )
+        self.samples = state.samples[row, : self.count]
+        self.start, self.passed = float(state.start[row]), float(state.passed[row])
+
+    @property
+    def received(self) -> int:
+        """Samples so far."""
+        return self.first + self.count
+
+    @property
+    def reached(self) -> float:
+        """Seconds at which the sound ends so far."""
+        return self.start + self.received / self.rate
+
+    def add(self, samples: Tensor, start: float, rate: int, lengths: Lengths, gap: float) -> Iterator[Segment]:
+        """Goes on with more sound, in a new stretch behind a gap; gives the last blocks of the one before."""
+        self.rate = rate
+        if self.received and start - self.reached > gap:
+            yield from self.finish(lengths)
+        expected = self.reached if self.received else self.passed
+        if not start >= expected - gap or start == float("inf"):
+            raise AlignmentError(
+                f"waveform: sound must not go back: must start at {expected:.3f} s or later in clip {self.row}, "
+                f"found {start:.3f} s"
+            )
+        if not self.received:
+            self.start = self.passed = max(self.passed, start)
+        self.samples = torch.cat([self.samples.to(samples), samples]) if self.count else samples
+        self.count = len(self.samples)
+
+    def ready(self, lengths: Lengths, *, over: bool = False) -> Iterator[Segment]:
+        """The blocks that are complete, with all that is heard ahead of them; if it is ``over``, all that remain."""
+        while True:
+            begin = self.blocks * lengths.block
+            end = begin + lengths.block
+            if begin >= self.received or not (over or end + lengths.ahead <= self.received):
+                break
+            low, high = max(begin - lengths.left, 0), min(end + lengths.ahead, self.received)
+            heard = self.samples[low - self.first : high - self.first]
+            short = end > self.received  # its last token may be centred behind it
+            yield Segment(self.row, heard, self.start + low / self.rate, begin - low, None if short else end - low)
+            self.blocks += 1
+            self.passed = max(self.passed, self.start + self.blocks * lengths.block / self.rate)
+        low = max(self.blocks * lengths.block - lengths.left, 0)
+        if low > self.first:
+            self.samples = self.samples[min(low - self.first, self.count) :]
+            self.count, self.first = len(self.samples), min(low, self.received)
+
+    def finish(self, lengths: Lengths) -> Iterator[Segment]:
+        """The blocks that remain; the next sound begins a new stretch."""
+        reached = self.reached if self.received else self.passed
+        before = self.passed
+        yield from self.ready(lengths, over=True)
+        self.passed = max(before, reached)
+        self.samples, self.count, self.first, self.blocks, self.start = self.samples[:0], 0, 0, 0, 0.0
+
+    def forget(self) -> None:
+        """Begins a new clip."""
+        self.passed, self.rate = -torch.inf, 0
+
+
+def packed(stretches: Sequence[Stretch], like: BlockwiseState) -> BlockwiseState:
+    """The state of all rows."""
+    longest = max(stretches, key=lambda each: each.count).samples
+    samples = torch.nn.utils.rnn.pad_sequence([each.samples.to(longest) for each in stretches], batch_first=True)
+    numbers = [[each.count, each.first, each.blocks, each.rate] for each in stretches]
+    count, first, blocks, rate = torch.tensor(numbers, dtype=torch.int64).unbind(1)
+    seconds = torch.tensor([[each.start, each.passed] for each in stretches], dtype=torch.float64)
+    device = like.kept.device
+    start, passed = seconds.to(time_dtype(device)).to(device).unbind(1)
+    count, first, blocks, rate = (value.to(device) for value in (count, first, blocks, rate))
+    return BlockwiseState(samples, count, first, blocks, start, passed, rate)
+
+
+def rows_of(waveform: Waveform) -> Iterator[tuple[int, Tensor, float]]:
+    """Each clip that has sound, its samples, and when they begin."""
+    for row, (length, start) in enumerate(zip(waveform.lengths.tolist(), waveform.start.tolist(), strict=True)):
+        if length:
+            yield row, waveform.samples[row, :length], start
+
+
+def as_seconds(value: Any, batch: int, name: str) -> list[float]:
+    """One number of seconds for each clip."""
+    times = torch.as_tensor(value, dtype=torch.float64)
+    if bool(times.isnan().any()) or times.shape not in ((), (batch,)):
+        raise InvalidValueError(
+            f"{name}: must be one number of seconds or (batch,) = ({batch},), found {times.tolist()}"
+        )
+    found: list[float] = times.expand(batch).tolist()
+    return found

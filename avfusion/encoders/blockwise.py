@@ -1,0 +1,262 @@
+"""Any audio encoder, block by block: for sound that is still coming in."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avfusion._shapes import Bool, Float
+from avfusion.encoders._base import check_waveform
+from avfusion.encoders._blocks import (
+    BlockwiseState,
+    Lengths,
+    Segment,
+    Stretch,
+    as_seconds,
+    nothing_heard,
+    packed,
+    rows_of,
+)
+from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.types import TokenStream, Waveform
+from avfusion.types.state import as_rows
+
+
+class BlockwiseAudioEncoder(nn.Module):
+    """An audio encoder that hears sound block by block, each with some of what is around it.
+
+    Whisper and its like are not causal: every token depends on all of the 30 s that go through the model at once, and
+    so on sound that is still to come. To hear a stream they must be given less. Here the sound is cut into blocks; for
+    each, the encoder is given ``left_context`` seconds before it, the block, and ``look_ahead`` seconds after it, and
+    the tokens centred in the block are kept. The result depends on this policy, and differs from that for 30 s at once;
+    but it is one result: :meth:`forward` on a whole clip and :meth:`step` on any chunks of it give the same.
+
+    A token waits until its block is complete and what is heard ahead of it has come: at most :attr:`delay` seconds. The
+    encoder runs on ``left_context + block + look_ahead`` seconds for each ``block`` seconds of sound.
+
+    Args:
+        encoder: gives tokens with timestamps, such as :class:`WhisperAudioEncoder`, best with ``chunk_seconds`` set to
+            the length of what it is given here.
+        block: seconds of a block; a multiple of what a token stands for (0.02 s for Whisper).
+        left_context: seconds before each block that are heard again.
+        look_ahead: seconds after each block that are heard already.
+        max_gap: seconds that a chunk may begin after or before the end of the sound so far, and still go on with it,
+            such as by jitter. Behind a longer gap a new stretch of sound begins, which is a clip of its own.
+        segment_batch_size: blocks that are given to the encoder at once.
+
+    Raises:
+        InvalidValueError: lengths that are out of range, or longer than what goes through the encoder at once.
+        InvalidTypeError: ``encoder`` is not a module.
+
+    Example:
+        >>> import torch
+        >>> from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+        >>> from avfusion import Waveform
+        >>> from avfusion.encoders import BlockwiseAudioEncoder, WhisperAudioEncoder
+        >>> config = WhisperConfig(
+        ...     d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        ...     encoder_ffn_dim=16, decoder_ffn_dim=16, vocab_size=8, max_source_positions=1500,
+        ...     pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0,
+        ... )
+        >>> whisper = WhisperAudioEncoder(
+        ...     model=WhisperModel(config), feature_extractor=WhisperFeatureExtractor(), chunk_seconds=2.5
+        ... )
+        >>> audio = BlockwiseAudioEncoder(encoder=whisper, block=1.0, left_context=1.0, look_ahead=0.5)
+        >>> sound, state, given = torch.randn(1, 40000), audio.initial_state(), []
+        >>> for begin in range(0, 40000, 8000):
+        ...     part = Waveform.from_samples(sound[:, begin : begin + 8000], 16000, start=begin / 16000)
+        ...     tokens, state = audio.step(part, state)
+        ...     given.append(tokens.tokens)
+        >>> [part.shape[1] for part in given]
+        [0, 0, 50, 0, 50]
+        >>> given.append(audio.flush(state).tokens)
+        >>> whole = audio(Waveform.from_samples(sound, 16000)).tokens
+        >>> audio.delay, torch.allclose(torch.cat(given, 1), whole, atol=1e-5)
+        (1.5, True)
+    """
+
+    encoder: Any
+
+    def __init__(
+        self,
+        *,
+        encoder: nn.Module,
+        block: float,
+        left_context: float = 0.0,
+        look_ahead: float = 0.0,
+        max_gap: float = 0.05,
+        segment_batch_size: int = 16,
+    ) -> None:
+        super().__init__()
+        if not isinstance(encoder, nn.Module):
+            raise InvalidTypeError(f"encoder: must be an nn.Module, found {type(encoder).__name__}")
+        if not 0 < block < float("inf"):
+            raise InvalidValueError(f"block: must be positive and finite, found {block}")
+        for name, value in (("left_context", left_context), ("look_ahead", look_ahead), ("max_gap", max_gap)):
+            if not 0 <= value < float("inf"):
+                raise InvalidValueError(f"{name}: must be at least 0 and finite, found {value}")
+        if segment_batch_size < 1:
+            raise InvalidValueError(f"segment_batch_size: must be at least 1, found {segment_batch_size}")
+        self.block, self.left_context, self.look_ahead, self.max_gap = block, left_context, look_ahead, max_gap
+        self.segment_batch_size = segment_batch_size
+        heard = left_context + block + look_ahead
+        most = getattr(encoder, "chunk_seconds", heard)
+        if heard > most + 1e-9:
+            raise InvalidValueError(
+                f"block: must fit with left_context and look_ahead into the {most:g} s that go through the encoder at "
+                f"once, found {heard:g} s"
+            )
+        self.encoder = encoder
+        self.output_dim: int = self.encoder.output_dim
+
+    @property
+    def delay(self) -> float:
+        """Seconds that a token waits at most: ``block + look_ahead``; one at the end of its block ``look_ahead``."""
+        return self.block + self.look_ahead
+
+    def timeline(self, waveform: Waveform) -> TokenStream:
+        """When the tokens of :meth:`forward` are; the encoder only runs if it has no ``timeline`` itself."""
+        stream = self._whole(waveform, getattr(self.encoder, "timeline", self.encoder))
+        return stream._replace(tokens=stream.tokens[..., :0])
+
+    def forward(self, waveform: Waveform) -> TokenStream:
+        """Encodes whole clips, block by block.
+
+        Args:
+            waveform: sound that the encoder takes, on any device.
+
+        Returns:
+            Tokens ``(batch, time, output_dim)`` as the encoder gives them, with their times on the clip's clock.
+
+        Raises:
+            InvalidTypeError: ``waveform`` is not a :class:`~avfusion.Waveform`.
+            InvalidValueError: what the encoder refuses, or padding before real samples.
+        """
+        return self._whole(waveform, self.encoder)
+
+    def _whole(self, waveform: Waveform, encode: Callable[[Waveform], TokenStream]) -> TokenStream:
+        check_waveform(waveform, waveform.sample_rate)
+        rate, batch = waveform.sample_rate, len(waveform.start)
+        lengths, state, segments = self._lengths(rate), nothing_heard(batch), []
+        for row, samples, start in rows_of(waveform):
+            stretch = Stretch(row, state)
+            segments += [*stretch.add(samples, start, rate, lengths, self.max_gap), *stretch.finish(lengths)]
+        if not segments:  # trained parameters stay in the graph, as the encoder has it for clips without sound
+            return encode(waveform)
+        return self._tokens(segments, rate, batch, encode)
+
+    def initial_state(self, batch_size: int = 1) -> BlockwiseState:
+        """Clips of which nothing has been heard."""
+        if batch_size < 1:
+            raise InvalidValueError(f"batch_size: must be at least 1, found {batch_size}")
+        return nothing_heard(batch_size)
+
+    def step(
+        self,
+        waveform: Waveform | None,
+        state: BlockwiseState,
+        *,
+        until: float | Float[Tensor, " batch"] | None = None,
+        end: Bool[Tensor, " batch"] | None = None,
+    ) -> tuple[TokenStream, BlockwiseState]:
+        """Hears what has come, and gives the tokens of the blocks that are complete.
+
+        Args:
+            waveform: the chunk of each clip, on the clips' clock; nothing of clips that are masked in it. One that
+                begins more than ``max_gap`` after the sound so far begins a new stretch: the one before is encoded to
+                its end. ``None`` for no sound.
+            state: of the clips so far; not changed.
+            until: seconds up to which sound has now been given in full, one number or ``(batch,)``: where it reaches
+                more than ``max_gap`` behind the sound so far, that stretch is over.
+            end: ``(batch,)`` bool: clips that are over, and followed by new ones.
+
+        Returns:
+            Tokens ``(batch, time, output_dim)``, each clip's first, and the new state.
+
+        Raises:
+            AlignmentError: sound that goes back.
+            InvalidValueError: another sampling rate than before, batches that differ, and what :meth:`forward` refuses.
+        """
+        batch = state.kept.shape[0]
+        stretches = [Stretch(row, state) for row in range(batch)]
+        rate = max(stretch.rate for stretch in stretches)
+        segments: list[Segment] = []
+        if waveform is not None:
+            check_waveform(waveform, waveform.sample_rate)
+            rate = waveform.sample_rate
+            if waveform.mask.shape[0] != batch:
+                raise InvalidValueError(
+                    f"waveform: must be {batch} clips, as the state, found {waveform.mask.shape[0]}"
+                )
+            before = {stretch.rate for stretch in stretches} - {0, rate}
+            if before:
+                raise InvalidValueError(
+                    f"waveform.sample_rate: must stay {before.pop()}, found {rate}: resample the sound first"
+                )
+            for row, samples, start in rows_of(waveform):
+                segments += stretches[row].add(samples, start, rate, self._lengths(rate), self.max_gap)
+        given = [-torch.inf] * batch if until is None else as_seconds(until, batch, "until")
+        over = [False] * batch if end is None else as_rows(end, batch, "end", state.kept.device).tolist()
+        for stretch, seconds, ended in zip(stretches, given, over, strict=True):
+            silent = not stretch.received or seconds > stretch.reached + self.max_gap
+            if stretch.received:
+                lengths = self._lengths(stretch.rate)
+                segments += stretch.finish(lengths) if silent or ended else stretch.ready(lengths)
+            if silent:
+                stretch.passed = max(stretch.passed, seconds)
+            if ended:
+                stretch.forget()
+        tokens = self._tokens(segments, rate, batch, self.encoder) if segments else self._nothing(state)
+        return tokens, packed(stretches, state)
+
+    def flush(self, state: BlockwiseState) -> TokenStream:
+        """The tokens of the blocks that remain, as if all clips were over."""
+        return self.step(None, state, end=torch.ones_like(state.kept, dtype=torch.bool))[0]
+
+    def passed(self, state: BlockwiseState) -> Float[Tensor, " batch"]:
+        """``(batch,)`` seconds up to which all tokens have been given; ``-inf`` before the first sound."""
+        return state.passed
+
+    def reset(self, state: BlockwiseState, rows: Bool[Tensor, " batch"]) -> BlockwiseState:
+        """The state with new clips in some rows; what they hold is dropped.
+
+        Args:
+            state: of the clips so far; not changed.
+            rows: ``(batch,)`` bool.
+        """
+        drop = as_rows(rows, state.kept.shape[0], "rows", state.kept.device)
+        fresh = nothing_heard(len(drop))
+        kept = [torch.where(drop, new.to(old), old) for old, new in zip(state[1:], fresh[1:], strict=True)]
+        return BlockwiseState(state.samples, *kept)
+
+    def _lengths(self, rate: int) -> Lengths:
+        block, left, ahead = (round(value * rate) for value in (self.block, self.left_context, self.look_ahead))
+        return Lengths(max(block, 1), left, ahead)
+
+    def _nothing(self, state: BlockwiseState) -> TokenStream:
+        like = next((value for value in self.encoder.parameters() if value.is_floating_point()), state.samples)
+        return TokenStream.empty(len(state.kept), self.output_dim, dtype=like.dtype, device=like.device)
+
+    def _tokens(
+        self, segments: list[Segment], rate: int, batch: int, encode: Callable[[Waveform], TokenStream]
+    ) -> TokenStream:
+        """The tokens of the segments' blocks, each clip's one after the other."""
+        rows: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(batch)]
+        for part in (
+            segments[i : i + self.segment_batch_size] for i in range(0, len(segments), self.segment_batch_size)
+        ):
+            heard = encode(Waveform.from_samples([segment.samples for segment in part], rate))
+            for segment, tokens, real, times in zip(part, *heard, strict=True):
+                mask = real & (times >= segment.begin / rate)
+                mask &= times < (torch.inf if segment.end is None else segment.end / rate)
+                rows[segment.row].append((tokens[mask], times[mask] + segment.start))
+        tokens, times = (
+            [torch.cat([pair[place] for pair in row]) if row else like[:0] for row in rows]
+            for place, like in enumerate(next(row[0] for row in rows if row))
+        )
+        pad = torch.nn.utils.rnn.pad_sequence
+        lengths = torch.tensor([len(row) for row in times])
+        padded = pad(tokens, batch_first=True)
+        mask = torch.arange(padded.shape[1]) < lengths[:, None]
+        return TokenStream(padded, mask.to(padded.device), pad(times, batch_first=True))

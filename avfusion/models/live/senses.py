@@ -1,0 +1,151 @@
+"""From pictures and sound to the embeddings of windows: encoders and connector, one chunk after the other."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.models._features import VISUAL, place
+from avfusion.models.audio_visual_language_model import AudioVisualLanguageModel
+from avfusion.models.live.state import SensesState
+from avfusion.types import (
+    Frames,
+    LLMEmbeddings,
+    StreamedEmbeddings,
+    StreamingAudioEncoder,
+    TokenStream,
+    Video,
+    Waveform,
+)
+
+
+class Senses:
+    """A model's encoders and connector, as a stream of one clip.
+
+    Args:
+        model: in evaluation mode.
+        streams: names of those that will come; those of all encoders without it.
+        max_wait: as for :meth:`~avfusion.AudioVisualConnector.initial_state`.
+        guide: what the connector takes beside the streams.
+    """
+
+    def __init__(
+        self,
+        model: AudioVisualLanguageModel,
+        streams: Collection[str] | None,
+        max_wait: float | None,
+        guide: Mapping[str, Tensor | None],
+    ) -> None:
+        if not isinstance(model, AudioVisualLanguageModel):
+            raise InvalidTypeError(f"model: must be an AudioVisualLanguageModel, found {type(model).__name__}")
+        if model.training:
+            raise InvalidValueError("model: must be in evaluation mode, or dropout changes what it sees; call eval()")
+        self.names = sorted(model.encoders if streams is None else set(streams))
+        unknown = sorted(set(self.names) - set(model.encoders))
+        if unknown or not self.names:
+            found = unknown or "none"
+            raise InvalidValueError(f"streams: must be among the encoders {sorted(model.encoders)}, found {found}")
+        self.connector, self.max_wait = model.connector, max_wait
+        self.eye: Any = model.visual_encoder if VISUAL in self.names else None
+        self.ears: dict[str, Any] = {name: ear for name, ear in model.audio_encoders.items() if name in self.names}
+        self.guide = {name: value for name, value in guide.items() if value is not None}
+        self._check()
+
+    def _check(self) -> None:
+        for name in ("initial_state", "step"):
+            if not hasattr(self.connector, name):
+                kind = type(self.connector).__name__
+                raise InvalidTypeError(f"connector: must have {name}() to stream, found {kind}")
+        for name, ear in self.ears.items():
+            if not isinstance(ear, StreamingAudioEncoder):
+                raise InvalidTypeError(
+                    f"audio_encoders: {name!r} must be a streaming one, found {type(ear).__name__}; "
+                    "avfusion.encoders.BlockwiseAudioEncoder makes one of it"
+                )
+
+    @property
+    def delay(self) -> float:
+        """Seconds that sound waits at most in the audio encoders."""
+        return max((float(ear.delay) for ear in self.ears.values()), default=0.0)
+
+    def initial_state(self) -> SensesState:
+        """A clip of which nothing has come."""
+        return SensesState(
+            audio=tuple(ear.initial_state(1) for ear in self.ears.values()),
+            connector=self.connector.initial_state(1, streams=self.names, max_wait=self.max_wait),
+            ended=torch.tensor([False]),
+        )
+
+    def step(
+        self,
+        video: Video | None,
+        waveform: Waveform | None,
+        state: SensesState,
+        until: Mapping[str, float] | None,
+        ended: bool,
+    ) -> tuple[StreamedEmbeddings, SensesState]:
+        """Takes what has come; arguments as for :meth:`LiveSession.watch`."""
+        self._check_media(video, waveform)
+        given = self._check_until(until)
+        if bool(state.ended):
+            raise InvalidValueError("ended: this session has ended, and takes no more; begin another one")
+        chunk: dict[str, Frames | TokenStream] = {}
+        passed = {VISUAL: given[VISUAL]} if VISUAL in given else {}
+        audio = []
+        if video is not None:
+            chunk[VISUAL] = self.eye(video)
+        for (name, ear), heard in zip(self.ears.items(), state.audio, strict=True):
+            tokens, after = ear.step(waveform, heard, until=given.get(name))
+            chunk[name] = _joined(tokens, ear.flush(after)) if ended else tokens
+            if not ended:
+                passed[name] = float(ear.passed(after))
+            audio.append(after)
+        end = torch.tensor([ended])
+        like = next(iter(self.connector.parameters()), end)
+        out, connector = self.connector.step(
+            place(self.connector, chunk), state.connector, until=passed, end=end.to(like.device), **self.guide
+        )
+        return out, SensesState(tuple(audio), connector, end)
+
+    def unfinished(self, state: SensesState) -> LLMEmbeddings:
+        """The last window as it stands."""
+        out, _ = self.connector.step({}, state.connector, unfinished=True, **self.guide)
+        shown: LLMEmbeddings = out.unfinished
+        return shown
+
+    def late(self, out: StreamedEmbeddings) -> dict[str, int]:
+        """What came too late, by stream."""
+        return dict(zip(self.connector.synchroniser.dims, out.late[0].tolist(), strict=True))
+
+    def _check_media(self, video: object, waveform: object) -> None:
+        kinds: list[tuple[str, Any, Any, bool]] = [
+            ("video", video, Video, self.eye is not None),
+            ("waveform", waveform, Waveform, bool(self.ears)),
+        ]
+        for name, value, kind, wanted in kinds:
+            if value is None:
+                continue
+            if not isinstance(value, kind):
+                raise InvalidTypeError(f"{name}: must be an avfusion.{kind.__name__}, found {type(value).__name__}")
+            if not wanted:
+                raise InvalidValueError(f"{name}: must be of a stream of this session, which has {self.names}")
+            if value.mask.shape[0] != 1:
+                raise InvalidValueError(f"{name}: must be one clip, found {value.mask.shape[0]}")
+
+    def _check_until(self, until: Mapping[str, float] | None) -> dict[str, float]:
+        given = {name: float(seconds) for name, seconds in (until or {}).items()}
+        unknown = sorted(set(given) - set(self.names))
+        if unknown:
+            raise InvalidValueError(f"until: must name streams among {self.names}, found {unknown}")
+        for name, seconds in given.items():
+            if seconds != seconds:  # noqa: PLR0124  NaN
+                raise InvalidValueError(f"until: must be seconds, found {seconds} for {name!r}")
+        return given
+
+
+def _joined(first: TokenStream, then: TokenStream) -> TokenStream:
+    if not first.mask.shape[1]:
+        return then
+    return TokenStream(*(torch.cat(pair, 1) for pair in zip(first, then, strict=True)))

@@ -1,0 +1,234 @@
+"""A session: a model watches, listens, and answers at any moment."""
+
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from avfusion._shapes import Bool, Float
+from avfusion.errors import InvalidValueError
+from avfusion.models._cache import CACHE
+from avfusion.models.audio_visual_language_model import AudioVisualLanguageModel
+from avfusion.models.live.memory import Memory
+from avfusion.models.live.prompt import LivePrompt
+from avfusion.models.live.reading import NOTHING_READ, Reader, Reading, fork
+from avfusion.models.live.relay import relay
+from avfusion.models.live.senses import Senses
+from avfusion.models.live.state import KeptWindows, SessionState, check_kept, nothing_kept, remember, windows_of
+from avfusion.types import Video, Waveform, map_state, state_from_tensors, state_tensors
+
+_OURS = ("inputs", "input_ids", "inputs_embeds", "attention_mask", "position_ids", "streamer", "cache",
+         "past_key_values", "return_dict_in_generate", "num_return_sequences")  # fmt: skip
+
+
+class Watched(NamedTuple):
+    """What a call of :meth:`LiveSession.watch` led to.
+
+    Attributes:
+        spans: ``(window, 2)`` seconds of the windows that it finished, float64.
+        late: by stream, the tokens and pictures of this call that came after their frame was closed, and were left out.
+        forgotten: windows that the memory dropped.
+        seen_until: seconds up to which frames are closed: what the next answer can know of; ``-inf`` before the first.
+    """
+
+    spans: Float[Tensor, "window 2"]
+    late: dict[str, int]
+    forgotten: int
+    seen_until: float
+
+
+class LiveSession:
+    """Watches and listens with a model as sound and pictures come in, and answers questions at any moment.
+
+    What comes goes through the encoders once, and through the connector's stream. The embeddings of each window that is
+    finished are read into the language model's cache at once, so that an answer only has the question to read. It is
+    the answer that the model's :meth:`~AudioVisualLanguageModel.generate` gives for the windows that are remembered.
+
+    Args:
+        model: in evaluation mode. Its audio encoders must be streaming ones, as
+            :class:`~avfusion.encoders.BlockwiseAudioEncoder` makes them; its visual encoder must see each picture by
+            itself.
+        tokenizer: of the language model.
+        prompt: holds ``placeholder`` once, where the clip goes, and behind it ``{question}`` once.
+        memory: which windows to remember, such as :class:`KeepNewest`; all without it, and the cache grows.
+        placeholder: the token that stands for the clip.
+        add_special_tokens: let the tokenizer begin the prompt with its special tokens; ``False`` for a prompt from a
+            chat template.
+        streams: names of the connector's streams that will come, ``"visual"`` among them; those of all encoders
+            without it.
+        max_wait: seconds that a frame waits for a stream that is behind the others; as long as it takes without it.
+        instruction: ``(1, length, instruction_dim)``, for connectors that take one: what to look for all the time.
+        instruction_mask: ``(1, length)`` bool.
+
+    Raises:
+        PlaceholderError: a prompt without its two places.
+        InvalidValueError: a model in training mode, streams without an encoder, a placeholder that is not the model's.
+        InvalidTypeError: a connector or audio encoders that cannot stream.
+    """
+
+    def __init__(
+        self,
+        model: AudioVisualLanguageModel,
+        tokenizer: Any,
+        *,
+        prompt: str,
+        memory: Memory | None = None,
+        placeholder: str = "<av>",
+        add_special_tokens: bool = True,
+        streams: Collection[str] | None = None,
+        max_wait: float | None = None,
+        instruction: Float[Tensor, "1 length instruction_dim"] | None = None,
+        instruction_mask: Bool[Tensor, "1 length"] | None = None,
+    ) -> None:
+        guide = {"instruction": instruction, "instruction_mask": instruction_mask}
+        self._senses = Senses(model, streams, max_wait, guide)
+        self._prompt = LivePrompt(tokenizer, prompt, placeholder, model.placeholder_token_id, add_special_tokens)
+        self.model, self.tokenizer, self.memory = model, tokenizer, memory
+        self._reader = Reader(model.language_model)
+        self._state, self._reading = self._initial_state(), NOTHING_READ
+
+    @property
+    def kept(self) -> KeptWindows:
+        """The windows that answers are read from, beside the unfinished one."""
+        return self._state.kept
+
+    @property
+    def keeps_cache(self) -> bool:
+        """Whether the language model's cache is kept; without it, each answer reads all that is remembered anew.
+
+        It is kept for models whose layers all attend to everything or to a sliding window. Before the first window it
+        is not known of every model, and ``True``.
+        """
+        return self._reader.keeps_cache
+
+    @property
+    def delay(self) -> float:
+        """Seconds that sound waits at most in the audio encoders, before it can close a frame."""
+        return self._senses.delay
+
+    @torch.no_grad()
+    def watch(
+        self,
+        video: Video | None = None,
+        waveform: Waveform | None = None,
+        *,
+        until: Mapping[str, float] | None = None,
+        ended: bool = False,
+    ) -> Watched:
+        """Takes what has come, and reads the windows that it finishes.
+
+        If it fails, the session is as it was before: the same may be given again.
+
+        Args:
+            video: pictures, one clip, on the session's clock; each later than those before.
+            waveform: sound, one clip, likewise; where it stopped and goes on later, a new stretch begins.
+            until: seconds up to which streams have now been given in full, by name; ``inf`` where a stream is over.
+            ended: nothing more will come.
+
+        Raises:
+            AlignmentError: times that go back; tokens that fit no frame or no slot.
+            InvalidValueError: more than one clip, media or streams without an encoder, a session that has ended.
+        """
+        before = self._state
+        out, senses = self._senses.step(video, waveform, before.senses, until, ended)
+        embeddings, spans = windows_of(out.finished, before.kept.embeddings)
+        kept, forgotten = remember(before.kept, embeddings, spans, self.memory)
+        reading = self._reading
+        if spans.shape[1]:
+            reading = self._read(NOTHING_READ, kept.embeddings) if forgotten else self._read(reading, embeddings)
+        self._state, self._reading = SessionState(senses, kept), reading
+        seen_until = float(senses.connector.synchroniser.anchor.closed)
+        return Watched(spans[0], self._senses.late(out), forgotten, seen_until)
+
+    def ask(self, question: str, *, unfinished: bool = True, **options: Any) -> Iterator[str]:
+        """Answers from what has been seen and heard so far, piece by piece.
+
+        What comes while it answers does not change the answer, and the answer does not change the session. It is only
+        computed while the next piece is waited for; closing the iterator, or letting go of it, ends it.
+
+        Args:
+            question: takes the place of ``{question}``.
+            unfinished: know the last window too as it stands, up to the last closed frame.
+            **options: of transformers' ``generate``: ``max_new_tokens``, ``do_sample``, ``repetition_penalty``, ….
+
+        Raises:
+            PlaceholderError: a question that holds the placeholder.
+            InvalidValueError: options that the session sets itself; beam search, which cannot be streamed.
+        """
+        if self._beams(options) > 1:
+            raise InvalidValueError("num_beams: must be 1 for an answer that is streamed; use answer()")
+        generate = self._generation(question, unfinished, options)
+        return relay(lambda streamer: generate(streamer=streamer), self.tokenizer, self._like.device)
+
+    def answer(self, question: str, *, unfinished: bool = True, **options: Any) -> str:
+        """The whole answer; arguments as for :meth:`ask`, and beam search too."""
+        ids = self._generation(question, unfinished, options)()
+        return str(self.tokenizer.decode(ids[0], skip_special_tokens=True))
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """All that the session is, by name: what ``safetensors`` saves. The language model's cache is not in it."""
+        return state_tensors(self._state)
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Goes on from a :meth:`snapshot`, of this or another session of the same model; reads what is kept anew.
+
+        Args:
+            tensors: by name.
+
+        Raises:
+            CheckpointError: tensors that are missing, not known or of another model.
+        """
+        like = self._initial_state()
+        state = state_from_tensors(tensors, like)
+        check_kept(state.kept, self._like)
+        places = iter([value.device for value in state_tensors(like).values()])
+        state = map_state(lambda value: value.to(next(places)), state)
+        kept = state.kept._replace(embeddings=state.kept.embeddings.to(self._like.dtype))
+        reading = self._read(NOTHING_READ, kept.embeddings) if kept.embeddings.shape[1] else NOTHING_READ
+        self._state, self._reading = state._replace(kept=kept), reading
+
+    @property
+    def _like(self) -> Tensor:
+        """A tensor of the language model's width, dtype and device."""
+        like: Tensor = self.model.language_model.get_input_embeddings().weight
+        return like
+
+    def _initial_state(self) -> SessionState:
+        return SessionState(self._senses.initial_state(), nothing_kept(self._like))
+
+    def _read(self, reading: Reading, embeddings: Tensor) -> Reading:
+        """Reads windows, and the prompt before the first of them."""
+        before = self._embedded(self._prompt.prefix) if reading.cache is None else []
+        return self._reader.read(reading, torch.cat([*before, embeddings.flatten(1, 2)], 1))
+
+    def _embedded(self, ids: list[int]) -> list[Tensor]:
+        """``(1, length, llm_dim)`` of text, or nothing."""
+        return [self.model.embed(torch.tensor([ids], device=self._like.device))] if ids else []
+
+    @torch.no_grad()
+    def _generation(self, question: str, unfinished: bool, options: dict[str, Any]) -> Any:
+        """``generate`` with all but its streamer, as things stand now."""
+        refused = sorted(set(options) & set(_OURS))
+        if refused:
+            raise InvalidValueError(f"options: must be without those that the session sets itself, found {refused}")
+        suffix, (senses, kept), reading = self._prompt.suffix(question), self._state, self._reading
+        parts = [*self._embedded(self._prompt.prefix), kept.embeddings.flatten(1, 2)]
+        if unfinished and not bool(senses.ended):
+            parts.append(windows_of(self._senses.unfinished(senses), kept.embeddings)[0].flatten(1, 2))
+        embeds = torch.cat([*parts, *self._embedded(suffix)], 1)
+        mask = torch.ones(embeds.shape[:2], dtype=torch.int64, device=embeds.device)
+        own = options.get("use_cache", True) and options.get("cache_implementation") is None
+        # generate() passes over what the cache holds; something must be left for it to read.
+        cache = fork(reading.cache) if own and reading.length < embeds.shape[1] else None
+        if cache is not None:
+            if self._beams(options) > 1:
+                cache.batch_repeat_interleave(self._beams(options))
+            options = {**options, CACHE: cache}
+        return partial(self.model.language_model.generate, inputs_embeds=embeds, attention_mask=mask, **options)
+
+    def _beams(self, options: Mapping[str, Any]) -> int:
+        given = options.get("generation_config") or self.model.language_model.generation_config
+        return int(options.get("num_beams", given.num_beams) or 1)

@@ -75,11 +75,11 @@ def place(values: Tensor, mask: Tensor) -> Tensor:
     return places
 
 
-def check_waveform(waveform: Waveform, sample_rate: int) -> None:
-    """Refuses what no audio encoder takes."""
+def check_waveform(waveform: Waveform, sample_rate: int | None = None) -> None:
+    """Refuses what no audio encoder takes; with ``None``, of any rate."""
     if not isinstance(waveform, Waveform):
         raise InvalidTypeError(f"waveform: must be an avfusion.Waveform, found {type(waveform).__name__}")
-    if waveform.sample_rate != sample_rate:
+    if sample_rate not in (None, waveform.sample_rate):
         raise InvalidValueError(
             f"waveform.sample_rate: must be {sample_rate}, which the encoder was made for; "
             f"found {waveform.sample_rate}: resample the sound first"

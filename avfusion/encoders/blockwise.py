@@ -136,7 +136,7 @@ class BlockwiseAudioEncoder(nn.Module):
         return self._whole(waveform, self.encoder)
 
     def _whole(self, waveform: Waveform, encode: Callable[[Waveform], TokenStream]) -> TokenStream:
-        check_waveform(waveform, waveform.sample_rate)
+        check_waveform(waveform)
         rate, batch = waveform.sample_rate, len(waveform.start)
         lengths, state, segments = self._lengths(rate), nothing_heard(batch), []
         for row, samples, start in rows_of(waveform):
@@ -183,7 +183,7 @@ class BlockwiseAudioEncoder(nn.Module):
         rate = max(stretch.rate for stretch in stretches)
         segments: list[Segment] = []
         if waveform is not None:
-            check_waveform(waveform, waveform.sample_rate)
+            check_waveform(waveform)
             rate = waveform.sample_rate
             if waveform.mask.shape[0] != batch:
                 raise InvalidValueError(

@@ -119,6 +119,10 @@ class Senses:
         """What came too late, by stream."""
         return dict(zip(self.connector.synchroniser.dims, out.late[0].tolist(), strict=True))
 
+    def seen_until(self, state: SensesState) -> float:
+        """Seconds up to which frames are closed."""
+        return float(state.connector.synchroniser.anchor.closed)
+
     def _check_media(self, video: object, waveform: object) -> None:
         kinds: list[tuple[str, Any, Any, bool]] = [
             ("video", video, Video, self.eye is not None),

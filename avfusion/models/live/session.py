@@ -138,9 +138,9 @@ class LiveSession:
         reading = self._reading
         if spans.shape[1]:
             reading = self._read(NOTHING_READ, kept.embeddings) if forgotten else self._read(reading, embeddings)
-        self._state, self._reading = SessionState(senses, kept), reading
-        seen_until = float(senses.connector.synchroniser.anchor.closed)
-        return Watched(spans[0], self._senses.late(out), forgotten, seen_until)
+        watched = Watched(spans[0], self._senses.late(out), forgotten, self._senses.seen_until(senses))
+        self._state, self._reading = SessionState(senses, kept), reading  # last, so that nothing is lost by a failure
+        return watched
 
     def ask(self, question: str, *, unfinished: bool = True, **options: Any) -> Iterator[str]:
         """Answers from what has been seen and heard so far, piece by piece.

@@ -1,11 +1,12 @@
 """A tiny model that watches live, its clip in chunks, and what it answers offline."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -59,8 +60,8 @@ CONFIGS: dict[str, Any] = {
     # Sliding windows that are shorter than the clip, and than the prompt.
     "mistral": MistralConfig(**ATTENTION, intermediate_size=24, sliding_window=7, **OPTIONS),
     "gemma3": Gemma3TextConfig(
-        **ATTENTION, head_dim=8, intermediate_size=24, sliding_window=5, layer_types=["sliding_attention", "full_attention"],
-        query_pre_attn_scalar=8, **OPTIONS,
+        **ATTENTION, head_dim=8, intermediate_size=24, query_pre_attn_scalar=8, sliding_window=5,
+        layer_types=["sliding_attention", "full_attention"], **OPTIONS,
     ),
     "gpt2": GPT2Config(n_embd=DIM, n_layer=2, n_head=2, n_positions=256, **OPTIONS),
     "mamba": MambaConfig(hidden_size=DIM, num_hidden_layers=2, state_size=4, **OPTIONS),
@@ -113,6 +114,20 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=rule, unk_token="<unk>", eos_token="</s>", pad_token="</s>")
 
 
+@functools.cache
+def pieces() -> PreTrainedTokenizerFast:
+    """Byte pairs, and a token that begins every text."""
+    rule = Tokenizer(models.BPE(unk_token="<unk>"))
+    rule.pre_tokenizer = pre_tokenizers.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "</s>", "<av>", "<s>"], show_progress=False)
+    rule.train_from_iterator(["USER: a bc\n def {question}\nASSISTANT: <question> gé"] * 3, trainer)
+    rule.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 3)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=rule, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>",
+        additional_special_tokens=["<av>"],
+    )  # fmt: skip
+
+
 def model(llm: str = "llama", *, look_ahead: float = 0.25, **changes: Any) -> AudioVisualLanguageModel:
     """In float64 and evaluation mode; its audio encoder hears blocks of half a second, as long as a frame."""
     torch.manual_seed(3)
@@ -122,7 +137,9 @@ def model(llm: str = "llama", *, look_ahead: float = 0.25, **changes: Any) -> Au
     )  # fmt: skip
     connector = AudioVisualConnector(
         synchroniser=FrameSynchroniser(visual_dim=5, stream_dims={"audio": 7}, slots=8),
-        projector=SlidingWindowProjector(window_encoder=qformer, window_frames=WINDOW, stride_frames=STRIDE, llm_dim=DIM),
+        projector=SlidingWindowProjector(
+            window_encoder=qformer, window_frames=WINDOW, stride_frames=STRIDE, llm_dim=DIM
+        ),
         input_dims={"audio": 6},
     )
     nn.init.normal_(connector.projector.proj.weight)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from avfusion import AudioVisualConnector, state_tensors
-from benchmarks import ours, sizes
+from benchmarks import asking, hearing, ours, sizes
 from benchmarks.agreement import check_agreement
 from benchmarks.measure import Spread, Timings, time_in_turns
 from benchmarks.sizes import FRAME_RATE, Sizes
@@ -32,6 +32,7 @@ def run(settings: Settings) -> Result:
         _check(connector, clip, size)
         parts = (_in_all, _latency, _every_frame, _later)
         found = [part(connector, clip, size, settings) for part in parts]
+    found += [asking.first_token(settings), (hearing.blocks(settings), [])]
     measurements = [row for rows, _ in found for row in rows]
     return Result({"sizes": size._asdict()}, measurements, [target for _, targets in found for target in targets])
 

@@ -66,6 +66,57 @@ class LiveSession:
         PlaceholderError: a prompt without its two places.
         InvalidValueError: a model in training mode, streams without an encoder, a placeholder that is not the model's.
         InvalidTypeError: a connector or audio encoders that cannot stream.
+
+    Example:
+        >>> import torch
+        >>> from tokenizers import Tokenizer, models, pre_tokenizers
+        >>> from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+        >>> from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+        >>> from avfusion import AudioVisualConnector, CausalQFormer, FrameSynchroniser, SlidingWindowProjector
+        >>> from avfusion import Waveform
+        >>> from avfusion.encoders import BlockwiseAudioEncoder, WhisperAudioEncoder
+        >>> from avfusion.models import AudioVisualLanguageModel, KeepNewest, LiveSession
+        >>> whisper = WhisperConfig(
+        ...     d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        ...     encoder_ffn_dim=16, decoder_ffn_dim=16, vocab_size=8, max_source_positions=1500,
+        ...     pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0,
+        ... )
+        >>> ear = WhisperAudioEncoder(
+        ...     model=WhisperModel(whisper), feature_extractor=WhisperFeatureExtractor(), chunk_seconds=3.0
+        ... )
+        >>> qformer = CausalQFormer(
+        ...     input_dim=24, hidden_size=16, num_heads=2, num_queries=2, window_frames=4, tokens_per_frame=25
+        ... )
+        >>> llama = LlamaConfig(
+        ...     vocab_size=6, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        ...     bos_token_id=None, eos_token_id=1, pad_token_id=1,
+        ... )
+        >>> model = AudioVisualLanguageModel(
+        ...     language_model=LlamaForCausalLM(llama),
+        ...     connector=AudioVisualConnector(
+        ...         synchroniser=FrameSynchroniser(visual_dim=8, stream_dims={"audio": 16}, slots=25),
+        ...         projector=SlidingWindowProjector(window_encoder=qformer, window_frames=4, llm_dim=16),
+        ...     ),
+        ...     audio_encoders={"audio": BlockwiseAudioEncoder(encoder=ear, block=1.0, left_context=2.0)},
+        ...     placeholder_token_id=2,
+        ... ).eval()
+        >>> words = {word: index for index, word in enumerate(["<unk>", "</s>", "<av>", "what", "was", "that"])}
+        >>> rule = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+        >>> rule.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=rule, eos_token="</s>", unk_token="<unk>")
+        >>> session = LiveSession(model, tokenizer, prompt="<av> {question}", memory=KeepNewest(seconds=600))
+        >>> for second in range(5):
+        ...     heard = Waveform.from_samples(torch.randn(1, 16000), 16000, start=second)
+        ...     watched = session.watch(waveform=heard)
+        ...     if len(watched.spans):
+        ...         print(watched.spans.tolist())
+        [[0.0, 2.0]]
+        [[2.0, 4.0]]
+        >>> watched.seen_until
+        5.0
+        >>> answer = "".join(session.ask("what was that", max_new_tokens=4))
+        >>> answer == session.answer("what was that", max_new_tokens=4)
+        True
     """
 
     def __init__(

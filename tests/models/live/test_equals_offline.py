@@ -136,6 +136,17 @@ def test_a_standing_instruction() -> None:
     assert session.answer("e", **GREEDY) == tiny.offline(model, clip.until(99), "e", instruction=words, **GREEDY)
 
 
+def test_nothing_is_left_to_read() -> None:
+    """A question of no words, behind windows that are in the cache."""
+    model, clip = tiny.model(), tiny.Clip(7)
+    session = tiny.session(model, prompt="a <av> {question}")
+    session.watch(**clip.until(99), ended=True)
+    count = session.kept.embeddings.flatten(1, 2).shape[1]
+    ids = tiny.prepare_inputs(tiny.tokenizer(), ["a <av>"], [count])
+    wanted = model.generate(**ids, **clip.until(99), **GREEDY)
+    assert session.answer("", **GREEDY) == tiny.tokenizer().decode(wanted[0], skip_special_tokens=True)
+
+
 def test_long_reads_in_parts_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     model, clip = tiny.model("gemma3"), tiny.Clip(13)
     monkeypatch.setattr("avfusion.models.live.reading.AT_ONCE", 5)

@@ -16,11 +16,10 @@ from avfusion.errors import InvalidValueError, MediaError
 from avfusion.media._pictures import Pictures
 from avfusion.media._sound import Sound
 from avfusion.media._streams import beginning, choose_streams, decode, first_frames
-from avfusion.media._time import TICK
+from avfusion.media._time import PREROLL, TICK
 from avfusion.media._truncation import Stated, bytes_are_missing
 from avfusion.types import Video, Waveform
 
-_PREROLL = 0.5  # seconds before the clip at which decoding starts after a seek: decoders need some to run in
 _ANIMATED = ("gif", "apng")  # of image formats, those that state a duration even for one picture
 
 
@@ -177,7 +176,7 @@ def _read_streams(container: InputContainer, request: Request, *, seek: bool) ->
     # Times after a seek in bare sound are guesses; it is quickly read from its beginning.
     seek = seek and pictured is not None and container.start_time is not None
     if seek:
-        container.seek(int(max(zero, zero + Fraction(request.start - _PREROLL)) * 1_000_000))
+        container.seek(int(max(zero, zero + Fraction(request.start - PREROLL)) * 1_000_000))
         head, frames = [], decode(container, (pictured, sounding), stated)
 
     pictures = Pictures(

@@ -111,6 +111,7 @@ class Pictures:
 
     def close(self, *, fallback_duration: float) -> None:
         """After the last picture, which is shown to its end."""
+        self.done = True
         if self._shown is None or self.first is None or self.first >= self._length:
             return
         if self.end <= self.since:
@@ -132,9 +133,10 @@ class Pictures:
 
     @property
     def passed(self) -> float:
-        """Seconds up to which all pictures have been taken."""
+        """Seconds up to which all pictures have been taken: at the end of a span, not already at its middle."""
         assert self._frame_rate is not None
-        return self._next / self._frame_rate
+        known = self._next / self._frame_rate
+        return known if self.done else max(0.0, min(known, self.since))
 
     def finish(self, *, fallback_duration: float) -> Video | None:
         """The pictures of the clip, or None where it has none."""

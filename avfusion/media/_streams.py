@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from typing import Any
 
 from av import AudioFrame, AudioStream, FFmpegError, VideoFrame, VideoStream
 from av.container import InputContainer
@@ -56,14 +57,14 @@ def decode(
         if packet.is_corrupt:
             if damaged is None:
                 raise MediaError("is damaged or cut short: it holds an incomplete packet")
-            damaged(packet.stream.type)
-            continue
+            damaged(packet.stream.type)  # and still it may be whole: what was lost can lie before it
         try:
             decoded = packet.decode()
         except FFmpegError:
             if damaged is None:
                 raise
-            damaged(packet.stream.type)
+            if not packet.is_corrupt:
+                damaged(packet.stream.type)
             continue
         for frame in decoded:
             if isinstance(frame, (VideoFrame, AudioFrame)):
@@ -93,6 +94,6 @@ def beginning(container: InputContainer, head: Sequence[VideoFrame | AudioFrame]
 
 def key_before(stream: VideoStream | AudioStream, time: Fraction) -> Fraction | None:
     """When the last picture comes, before a time, from which decoding can begin; None where no index tells."""
-    entries = getattr(stream, "index_entries", ())
+    entries: Any = getattr(stream, "index_entries", ())
     place = entries.search_timestamp(int(time / stream.time_base)) if len(entries) else -1
     return entries[place].timestamp * stream.time_base if place >= 0 else None

@@ -15,10 +15,10 @@ class LiveFault(NamedTuple):
     Attributes:
         kind: ``"died"`` (the source broke off), ``"stalled"`` (nothing came for longer than the timeout), ``"clock"``
             (its clock jumped by ``amount`` seconds; time goes on), ``"format"`` (the size of its pictures or the kind
-            of its sound changed), ``"corrupt"`` (``amount`` packets or pictures that could not be used), ``"gap"``
-            (``amount`` seconds without sound, which became silence), ``"overlap"`` (``amount`` seconds of sound that
-            came twice, and were taken once), ``"missing"`` (the chunk goes without ``amount`` seconds of the stream),
-            ``"late"`` (``amount`` pictures or seconds of sound that came after their chunk, and were left out).
+            of its sound changed), ``"corrupt"`` (``amount`` packets or pictures that were damaged, or out of order),
+            ``"gap"`` (``amount`` seconds without sound, which became silence), ``"overlap"`` (``amount`` seconds of
+            sound that came twice, and were taken once), ``"missing"`` (the chunk goes without ``amount`` seconds of the
+            stream), ``"late"`` (``amount`` pictures or seconds of sound came after their chunk, and were left out).
         stream: ``"visual"``, ``"audio"``, or None where it is both or neither.
         time: seconds on the stream's clock at which it was first noticed.
         amount: how much of it there was since the last chunk.
@@ -62,7 +62,7 @@ class LiveChunk(NamedTuple):
         waveform: the sound ``(1, sample)`` float32 of this moment, or None.
         until: seconds up to which ``"visual"`` and ``"audio"`` have been given in full; ``inf`` for one that has ended,
             or that the source does not have.
-        ended: whether this is the last chunk.
+        ended: whether this is the last chunk, which may be empty.
         report: lag, what was skipped, and faults.
     """
 

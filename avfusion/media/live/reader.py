@@ -4,15 +4,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
+from math import inf
 from typing import NamedTuple
 
 from av import AudioFrame, FFmpegError, VideoFrame
 
 from avfusion.errors import MediaError
 from avfusion.media._pictures import Pictures, Seen
-from avfusion.media._sound import Sound
+from avfusion.media._sound import Heard, Sound
 from avfusion.media._streams import beginning, decode, first_frames, key_before
-from avfusion.media._time import LONGEST_GAP, TICK, seconds
+from avfusion.media._time import LONGEST_GAP, PREROLL, TICK, seconds
 from avfusion.media._truncation import Stated, bytes_are_missing
 from avfusion.media.live.backlog import Backlog, ClosedError, Piece
 from avfusion.media.live.chunk import FaultKind, LiveFault, Stream, merged
@@ -109,11 +110,10 @@ class Reader:
                 self._hear(frame)
 
     def _fresh(self) -> tuple[Pictures, Sound]:
-        clip = {"zero": self._zero, "begin": 0.0, "end": float("inf")}
-        kept = self._kept
+        zero, kept = self._zero, self._kept
         return (
-            Pictures(**clip, frame_rate=kept.frame_rate, size=kept.size, one_size=True),
-            Sound(**clip, sample_rate=kept.sample_rate),
+            Pictures(zero=zero, begin=0.0, end=inf, frame_rate=kept.frame_rate, size=kept.size, one_size=True),
+            Sound(zero=zero, begin=0.0, end=inf, sample_rate=kept.sample_rate),
         )
 
     def _frames(self) -> Iterator[VideoFrame | AudioFrame]:
@@ -147,7 +147,7 @@ class Reader:
             return False
         at, self._now = self._now, wanted  # once for each place that is wanted
         stream = self._opened.pictured or self._opened.sounding
-        known = None if stream is None else key_before(stream, self._zero + Fraction(wanted))
+        known = None if stream is None else key_before(stream, self._zero + Fraction(wanted - PREROLL))
         if known is None or known - self._zero < at + 1:
             return False
         try:
@@ -163,9 +163,7 @@ class Reader:
         if not self._fit(frame, "visual", seconds(frame.duration, frame.time_base) or Fraction(0)):
             return
         self._pictures.add(frame)
-        seen = self._pictures.take()
-        if seen or self._faults:
-            self._put("visual", seen)
+        self._put("visual")
 
     def _hear(self, frame: AudioFrame) -> None:
         kind = (frame.sample_rate, frame.layout.name, frame.format.name)
@@ -193,7 +191,7 @@ class Reader:
             self._fault("clock", None, fit.jump, f"its clock jumped by {fit.jump:.3f} s: time goes on")
         self._now = max(self._now, float(at - self._zero))
         if stream == "visual" and at - self._zero < self._pictures.since - TICK:
-            self._fault("corrupt", stream, 1, "packets or pictures could not be used")
+            self._fault("corrupt", stream, 1, "packets or pictures were damaged, or came out of order")
             return False
         return True
 
@@ -203,26 +201,27 @@ class Reader:
             self._fault("format", stream, 1, f"{words} from here on")
 
     def _damaged(self, kind: str) -> None:
-        self._fault("corrupt", _STREAMS[kind], 1, "packets or pictures could not be used")
+        self._fault("corrupt", _STREAMS[kind], 1, "packets or pictures were damaged, or came out of order")
 
     def _fault(self, kind: FaultKind, stream: Stream | None, amount: float, words: str) -> None:
         fault = LiveFault(kind, stream, self._now, amount, f"{self._opened.name}: {words}")
         self._faults = [*merged([*self._faults, fault])]
 
-    def _put(
-        self, stream: Stream, seen: Sequence[Seen] = (), *, ended: bool = False, error: BaseException | None = None
-    ) -> None:
-        visual, faults = stream == "visual", tuple(self._faults)
-        heard = () if visual else self._sound.take()
-        passed = (self._pictures if visual else self._sound).passed
-        self._faults = []
+    def _put(self, stream: Stream, *, ended: bool = False, error: BaseException | None = None) -> None:
+        seen: Sequence[Seen] = self._pictures.take() if stream == "visual" else ()
+        heard: Sequence[Heard] = self._sound.take() if stream == "audio" else ()
+        passed = (self._pictures if stream == "visual" else self._sound).passed
+        faults, self._faults = tuple(self._faults), []
         self._backlog.put(Piece(stream, seen, heard, self._sound.begin, passed, faults, ended, error))
 
     def _end(self, error: BaseException | None) -> None:
         if error is None:
             self._pictures.close(fallback_duration=self._picture_lasts)
             self._sound.close()
-        if self._opened.pictured is not None:
-            self._put("visual", self._pictures.take(), ended=True, error=error)
-        if self._opened.sounding is not None:
-            self._put("audio", ended=True, error=error)
+        # Pictures last, because only now it is known how long the last is shown: so the last chunk is seldom empty.
+        streams: list[Stream] = ["audio"] if self._opened.sounding is not None else []
+        streams += ["visual"] if self._opened.pictured is not None else []
+        faults = self._faults
+        for stream in streams:
+            self._faults = faults if stream == streams[-1] else []
+            self._put(stream, ended=True, error=error)

@@ -84,7 +84,7 @@ def test_skipping_jumps_to_now_and_says_so(path: Path) -> None:
     assert_true(chunks, path)
 
 
-@settings(deadline=None, max_examples=12, derandomize=True)
+@settings(deadline=None, max_examples=8, derandomize=True)
 @given(
     costs=st.lists(st.floats(0.0, 3.0), max_size=20),
     chunk_seconds=st.sampled_from([0.25, 0.5, 0.7, 1.0]),
@@ -144,10 +144,14 @@ def test_far_ahead_is_looked_for_rather_than_decoded(tmp_path: Path, monkeypatch
     add = reader.Pictures.add
     monkeypatch.setattr(reader.Pictures, "add", lambda self, frame: (seen.append(frame.time), add(self, frame))[1])
     chunks = play(path, Clock(), [13.0])
+    assert not [time for time in seen if 6.0 < time < 11.0]
     assert chunks[1].report.start == 13.0
-    assert pixels_of(chunks[1:]).shape[0] == 4
-    assert_true(chunks, path)
-    assert not [time for time in seen if 4.0 < time < 11.0]
+    media = load_media(path)
+    assert torch.equal(pixels_of(chunks[1:]), media.video.pixels[0, 26:])
+    # The sound is resampled from another place on, half a sample away at most.
+    samples = samples_of(chunks[1:])[13 * 16000 :]
+    assert torch.allclose(samples, media.waveform.samples[0, 13 * 16000 :][: len(samples)], atol=0.03)
+    assert abs(13 * 16000 + len(samples) - media.waveform.samples.shape[1]) <= 1
 
 
 def test_without_real_time_nothing_is_behind(path: Path) -> None:
@@ -167,7 +171,8 @@ def test_what_comes_while_nobody_takes_it_is_bounded(path: Path, policy: Any) ->
     assert chunks[0].report.start == pytest.approx(LENGTH - 0.5, abs=0.51)
     assert chunks[0].report.skipped_sound == pytest.approx(chunks[0].report.start)
     assert kinds_of(chunks) == set()
-    assert_true(chunks, path)
+    if policy == "skip":
+        assert_true(chunks, path)
 
 
 def test_a_live_source_in_time_loses_nothing(path: Path) -> None:

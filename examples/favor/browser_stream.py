@@ -1,5 +1,6 @@
 """Pictures and sound that a browser hands over bit by bit, as a stream that is opened like any other."""
 
+import contextlib
 import os
 import threading
 import time
@@ -51,7 +52,7 @@ class BrowserStream:
         if sound:
             self._sound.layout = "mono"
         self._container.start_encoding()
-        self._size, self._began, self._closed = size, clock(), False
+        self._size, self._began, self._ended = size, clock(), False
         self._resampler: Any = None
         self._kind: tuple[int, int] | None = None
         self._shown, self._heard = -1, 0  # milliseconds of the last picture; the place of the next sample
@@ -88,21 +89,23 @@ class BrowserStream:
                 self._heard += frame.samples
                 self._write(self._sound, frame)
 
-    def close(self) -> None:
-        """Ends the stream."""
+    def end(self) -> None:
+        """Nothing more will come."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                try:
-                    self._container.close()
-                    self._file.close()
-                except BrokenPipeError:  # nobody reads any more
-                    pass
+            if self._ended:
+                return
+            self._ended = True
+            with contextlib.suppress(BrokenPipeError):  # nobody reads any more
+                self._container.close()
+            with contextlib.suppress(BrokenPipeError):
+                self._file.close()
+
+    def close(self) -> None:
+        """Closes both ends; after whoever reads has gone."""
+        os.close(self.reading)  # first, so that no one goes on waiting for a reader
+        self.end()
 
     def _write(self, stream: Any, frame: Any) -> None:
-        if self._closed:
-            return
-        try:
-            self._container.mux(stream.encode(frame))
-        except BrokenPipeError:
-            self._closed = True
+        if not self._ended:
+            with contextlib.suppress(BrokenPipeError):
+                self._container.mux(stream.encode(frame))

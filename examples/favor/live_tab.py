@@ -1,6 +1,5 @@
 """The page's live tab: a file, a camera or a microphone is watched, and questions are answered meanwhile."""
 
-import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -55,9 +54,8 @@ class Live:
         if self.watcher is not None:
             self.watcher.close()
         if self.stream is not None:
-            self.stream.close()
-            os.close(self.stream.reading)
-            self.stream = None
+            stream, self.stream = self.stream, None
+            stream.close()
 
     def show(self, picture: Any) -> None:
         """A picture of the camera."""

@@ -55,9 +55,9 @@ def load_live(options: argparse.Namespace) -> LiveModel:
             str,
         )
     model, tokenizer = load(folder)
-    # It has learned on whole clips, and so hears each half second, the length of a scene, among those around it.
+    # It has learned on whole clips, and so hears each half second, the length of a scene, with those before it.
     model.audio_encoders["audio"] = BlockwiseAudioEncoder(
-        encoder=model.audio_encoders["audio"], block=SCENE, left_context=3 * SCENE, look_ahead=SCENE
+        encoder=model.audio_encoders["audio"], block=SCENE, left_context=3 * SCENE
     )
     memory = KeepNewest(seconds=options.remember or REMEMBERED, slack=0.0)
     prompt = as_prompt("QUESTION").replace("QUESTION", "{question}")

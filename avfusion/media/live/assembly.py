@@ -63,12 +63,12 @@ class Assembly:
             self.ended.add(stream)
         if piece.heard and piece.base != self._base:  # its places are counted anew
             self._base, self._next, self._heard = piece.base, None, []
-        self._seen += piece.seen
-        self._heard += piece.heard
-        late = self._leave_out(stream, self._gone[stream])
+        seen, heard, late = self._after(stream, self._gone[stream], piece.seen, piece.heard)
         if late:
             self._note("late", stream, self._gone[stream], late, f"{_UNIT[stream]} came too late and were left out")
-        self._leave_out(stream, self._from)
+        seen, heard, _ = self._after(stream, self._from, seen, heard)
+        self._seen += seen
+        self._heard += heard
 
     def skip(self, start: float, to: float, faults: Sequence[LiveFault] = ()) -> None:
         """Leaves out what lies between two times; ``faults`` are of what has never come here."""
@@ -76,7 +76,7 @@ class Assembly:
         self._skips.append((start, to))
         self._faults += faults
         for stream in self.passed:
-            self._leave_out(stream, to)
+            self._seen, self._heard, _ = self._after(stream, to, self._seen, self._heard)
 
     def ready(self, until: float) -> bool:
         """Whether all that there will be of the time before ``until`` is here."""
@@ -162,17 +162,17 @@ class Assembly:
         self._next = last
         return Waveform.from_samples([samples], self._sample_rate, start=self._base + first / self._sample_rate)
 
-    def _leave_out(self, stream: Stream, before: float) -> float:
-        """Drops what begins before a time, and tells how much: pictures, or seconds."""
+    def _after(
+        self, stream: Stream, time: float, seen: Sequence[Seen], heard: Sequence[Heard]
+    ) -> tuple[list[Seen], list[Heard], float]:
+        """Of a stream what begins after a time, and how much does not: pictures, or seconds."""
         if stream == "visual":
-            seen = [seen for seen in self._seen if seen.place / self._frame_rate >= before - TICK]
-            left, self._seen = len(self._seen) - len(seen), seen
-            return left
-        first = self._samples_before(before)
-        heard = [_from(heard, first) for heard in self._heard if heard.stop > first]
-        samples = sum(len(heard.samples) for heard in self._heard) - sum(len(heard.samples) for heard in heard)
-        self._heard = heard
-        return samples / self._sample_rate
+            kept = [one for one in seen if one.place / self._frame_rate >= time - TICK]
+            return kept, [*heard], len(seen) - len(kept)
+        first = self._samples_before(time)
+        parts = [_from(one, first) for one in heard if one.stop > first]
+        samples = sum(len(one.samples) for one in heard) - sum(len(one.samples) for one in parts)
+        return [*seen], parts, samples / self._sample_rate
 
     def _note(self, kind: FaultKind, stream: Stream, time: float, amount: float, words: str) -> None:
         self._faults = [*merged([*self._faults, LiveFault(kind, stream, time, amount, words)])]

@@ -68,7 +68,7 @@ class Reader:
         start: Start | None,
     ) -> None:
         self._opened, self._backlog, self._kept, self._clock, self._start = opened, backlog, kept, clock, start
-        self._timeline = Timeline(ahead=LONGEST_GAP / 2 if opened.is_file else _AHEAD)
+        self._timeline = Timeline(ahead=LONGEST_GAP - 1 if opened.is_file else _AHEAD)
         self._stated = Stated(opened.container)
         self._zero = Fraction(0)
         self._pictures, self._sound = self._fresh()
@@ -104,10 +104,13 @@ class Reader:
             self._zero -= Fraction(self._start.since(self._clock()))
         self._pictures, self._sound = self._fresh()
         for frame in chain(head, frames):
-            if isinstance(frame, VideoFrame):
-                self._see(frame)
-            else:
-                self._hear(frame)
+            try:
+                if isinstance(frame, VideoFrame):
+                    self._see(frame)
+                else:
+                    self._hear(frame)
+            except (FFmpegError, MediaError):  # damage that only shows in what was decoded
+                self._damaged("video" if isinstance(frame, VideoFrame) else "audio")
 
     def _fresh(self) -> tuple[Pictures, Sound]:
         zero, kept = self._zero, self._kept

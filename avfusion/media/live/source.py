@@ -83,7 +83,6 @@ class LiveSource:
                 error, self._error = self._error, None
                 raise error
             raise StopIteration
-        begun = self._index * self.chunk_seconds
         self._skip(always=True)
         while not self._assembly.ready(self._end):
             piece = self._backlog.get()
@@ -95,10 +94,12 @@ class LiveSource:
         self._ended = self._assembly.is_over
         end = max(self._assembly.passed.values()) if self._ended else self._end
         self._pace.wait_until(end)
+        if not self._close.alive:  # meanwhile
+            raise StopIteration
         every = self._pace.every
         cut = self._assembly.cut(self._end, every=every)
         report = LiveReport(
-            start=min(max(begun, self._index * self.chunk_seconds), end),
+            start=min(self._index * self.chunk_seconds, end),
             end=end,
             lag=self._pace.lag(end, until=end if self._ended else math.inf),
             frame_rate=self._frame_rate / every,

@@ -1,5 +1,6 @@
 """Whatever goes wrong with a source has a defined result: nothing that came is lost, and what did not come is told."""
 
+import contextlib
 import math
 import socket
 import struct
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from avfusion import InvalidTypeError, InvalidValueError, MediaError
 from avfusion.media import LiveChunk, LiveFault, load_media, open_live, write_video
@@ -279,6 +282,27 @@ def test_damaged_packets_are_counted_and_passed_over(tmp_path: Path) -> None:
     assert sum(fault.amount for fault in faults_of(chunks, "corrupt")) >= 1
     assert chunks[-1].report.end == pytest.approx(4.0, abs=0.5)
     assert levels_of(pixels_of(chunks)[-1:]) == pytest.approx([232], abs=15)
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@given(
+    changes=st.lists(st.tuples(st.floats(0.05, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=60),
+    share=st.floats(0.1, 1.0),
+    suffix=st.sampled_from(["mkv", "ts"]),
+)
+def test_damage_anywhere_ends_with_what_was_readable(
+    stream: bytes, tmp_path: Path, changes: list[tuple[float, int]], share: float, suffix: str
+) -> None:
+    data = bytearray(stream if suffix == "mkv" else part(tmp_path, 10.0))
+    for place, value in changes:
+        data[int(place * len(data))] = value
+    path = tmp_path / f"damaged.{suffix}"
+    path.write_bytes(data[: int(share * len(data))])
+    with contextlib.suppress(MediaError), open_live(path, realtime=False) as live:
+        chunks = [*live]
+        assert [chunk.ended for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+        starts = [chunk.report.start for chunk in chunks]
+        assert starts == sorted(starts)
 
 
 def test_sound_that_comes_twice_is_taken_once(tmp_path: Path) -> None:

@@ -43,14 +43,17 @@ class BrowserStream:
         self._lock, self._clock = threading.Lock(), clock
         settings = {"flush_packets": "1", "max_interleave_delta": "1"}  # everything goes out as it comes
         self._container = av.open(self._file, "w", format="nut", options=settings)
-        self._picture: Any = self._container.add_stream("rawvideo", rate=30) if picture else None
-        self._sound: Any = self._container.add_stream("pcm_s16le", rate=RATE) if sound else None
+        self._picture: Any = None
+        self._sound: Any = None
         if picture:
-            self._picture.height, self._picture.width = size
-            self._picture.pix_fmt = "rgb24"
-            self._picture.codec_context.time_base = _MILLISECOND
+            seen: Any = self._container.add_stream("rawvideo", rate=30)
+            seen.height, seen.width = size
+            seen.pix_fmt, seen.codec_context.time_base = "rgb24", _MILLISECOND
+            self._picture = seen
         if sound:
-            self._sound.layout = "mono"
+            heard: Any = self._container.add_stream("pcm_s16le", rate=RATE)
+            heard.layout = "mono"
+            self._sound = heard
         self._container.start_encoding()
         self._size, self._began, self._ended = size, clock(), False
         self._resampler: Any = None

@@ -64,7 +64,7 @@ class Show:
         self.questions: queue.Queue[tuple[str, str | None] | None] = queue.Queue()  # each with the truth, if known
         self.printing = threading.Lock()
         self.next = options.every or 0.0
-        self.right = self.known = 0
+        self.right = self.known = self.asked = 0
         self.failed: BaseException | None = None
 
     def run(self) -> None:
@@ -111,7 +111,8 @@ class Show:
             return self.options.ask, None
         if self.film is None:
             return None
-        return self.film.question(self.options.seconds if now is None else now, back=1)
+        self.asked += 1  # about what is one, two, three half seconds ago, in turn
+        return self.film.question(self.options.seconds if now is None else now, back=self.asked % 3 + 1)
 
     def answer_all(self, watcher: Watcher) -> None:
         for question, truth in iter(self.questions.get, None):

@@ -172,7 +172,7 @@ def test_a_camera_and_a_microphone_share_a_clock(clips: list[Path]) -> None:
     with (
         pipe_of(clips[2].read_bytes()) as camera,
         pipe_of(clips[1].read_bytes()) as microphone,
-        open_live(camera, sound=microphone, max_lag=60.0, clock=lambda: 3.0) as live,
+        open_live(camera, sound=microphone, max_lag=60.0, max_wait=60.0, clock=lambda: 3.0) as live,
     ):
         settle(live)
         chunks = [*live]

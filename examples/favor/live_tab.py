@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -16,6 +17,7 @@ from examples.live.watching import Seen, Watcher, lines
 FILE, BOTH, CAMERA, MICROPHONE = "A file, played", "Camera and microphone", "Camera", "Microphone"
 ABOUT = "The model watches while the clip goes on. Ask at any moment: it knows what it has seen so far."
 _PICTURE = (240, 320)  # height and width that a camera's pictures are brought to on the way
+_PATIENCE = 120.0  # seconds in which nothing may come of a camera or microphone
 _TOLD = 6  # lines
 
 
@@ -40,21 +42,26 @@ class Live:
         if kind == FILE and not path:
             raise InvalidValueError("file: must be chosen first, found none")
         session, media = live_session(self.answerer), media_options(self.answerer.processor)
+        source: Any
         if kind == FILE:
             source = open_live(str(path), **media)
         else:
-            self.stream = BrowserStream(size=_PICTURE, picture=kind != MICROPHONE, sound=kind != CAMERA)
-            source = open_live(self.stream.reading, **self.stream.options, timeout=60.0, **media)
+            stream = BrowserStream(size=_PICTURE, picture=kind != MICROPHONE, sound=kind != CAMERA)
+            # It opens as soon as something comes.
+            source = partial(open_live, stream.reading, **stream.options, timeout=_PATIENCE, **media)
+            self.stream = stream
         self.seen, self.told = None, []
         self.watcher = Watcher(session, source, self._tell)
         self.watcher.__enter__()
 
     def stop(self) -> None:
         """Ends watching; what was seen can still be asked about."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.end()  # first, because whoever waits for it would go on waiting
         if self.watcher is not None:
             self.watcher.close()
-        if self.stream is not None:
-            stream, self.stream = self.stream, None
+        if stream is not None:
             stream.close()
 
     def show(self, picture: Any) -> None:
@@ -88,7 +95,7 @@ class Live:
             seen, told = self.seen, list(self.told)
         if seen is None:
             return "Waiting for the first pictures or sound …"
-        known = max(0.0, seen.watched.seen_until)
+        known = seen.report.end if seen.ended else max(0.0, seen.watched.seen_until)
         state = "watching" if self.watcher.is_watching else "ended"
         head = f"**{seen.report.end:.1f} s**, {state}; knows up to {known:.1f} s, {seen.report.lag:.1f} s behind"
         return "\n".join([head, "", "```", *told, "```"])

@@ -22,14 +22,22 @@ class Watcher:
 
     Args:
         session: that watches; only through this from now on.
-        source: what it watches.
-        tell: is called with each chunk's :class:`Seen`, in the thread that watches.
+        source: what it watches, or a function that opens it, in the thread that watches.
+        tell: is called with each chunk's :class:`Seen`, in that thread too.
     """
 
-    def __init__(self, session: LiveSession, source: LiveSource, tell: Callable[[Seen], None] | None = None) -> None:
-        self._session, self._source, self._tell = session, source, tell
+    def __init__(
+        self,
+        session: LiveSession,
+        source: LiveSource | Callable[[], LiveSource],
+        tell: Callable[[Seen], None] | None = None,
+    ) -> None:
+        self._session, self._tell = session, tell
+        self._source = source if isinstance(source, LiveSource) else None
+        self._open = (lambda: source) if isinstance(source, LiveSource) else source
         self._names = sorted(session.model.encoders)
         self._lock = threading.Lock()  # what is asked and what comes do not meet half-way
+        self._left = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
 
@@ -44,7 +52,9 @@ class Watcher:
 
     def close(self) -> None:
         """Ends watching."""
-        self._source.close()
+        self._left.set()
+        if self._source is not None:
+            self._source.close()
         self._thread.join()
 
     @property
@@ -66,17 +76,21 @@ class Watcher:
 
     def _watch(self) -> None:
         try:
-            for chunk in self._source:
-                until = {
-                    name: chunk.until["visual" if name == "visual" else "audio"] for name in self._names
-                }  # every ear hears the same sound
-                with self._lock:
-                    watched = self._session.watch(chunk.video, chunk.waveform, until=until, ended=chunk.ended)
-                if self._tell is not None:
-                    self._tell(Seen(chunk.report, watched, chunk.ended))
+            self._source = self._open()
+            with self._source:
+                if not self._left.is_set():
+                    self._take(self._source)
         except Exception as error:  # noqa: BLE001  # raised where it is waited for
-            self._error = error
-            self._source.close()
+            self._error = None if self._left.is_set() else error
+
+    def _take(self, source: LiveSource) -> None:
+        for chunk in source:
+            # Every ear hears the same sound.
+            until = {name: chunk.until["visual" if name == "visual" else "audio"] for name in self._names}
+            with self._lock:
+                watched = self._session.watch(chunk.video, chunk.waveform, until=until, ended=chunk.ended)
+            if self._tell is not None:
+                self._tell(Seen(chunk.report, watched, chunk.ended))
 
 
 def lines(seen: Seen) -> list[str]:

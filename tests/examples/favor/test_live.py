@@ -129,17 +129,23 @@ def test_a_camera_and_a_microphone_are_watched_in_the_tab(live: Live) -> None:
             live.show(np.zeros((48, 64, 3), np.uint8))
             live.sound((16000, np.zeros(800, np.int16)))
 
+    live.start(BOTH, None)
+    assert "Waiting" in live.status()
     thread = threading.Thread(target=feed)
-    starting = threading.Thread(target=live.start, args=(BOTH, None))
-    starting.start()
     thread.start()
     seen.wait()
-    starting.join()
     assert "watching" in live.status()
     feeding.set()
     thread.join()
     live.stop()
     assert "ended" in live.status()
+
+
+def test_a_camera_that_never_comes_is_left_at_once(live: Live) -> None:
+    live.start(BOTH, None)
+    live.stop()
+    assert "Waiting" in live.status()
+    assert not live.watcher.is_watching
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,10 @@ Example:
     (torch.Size([1, 4, 3, 24, 24]), torch.Size([1, 32000]))
     >>> video, waveform = collate_media([media, load_media(clip, end=1.0, size=24)])
 
+    with open_live("rtsp://camera.local/stream") as live:
+        for chunk in live:
+            chunk.video, chunk.waveform, chunk.until  # of half a second
+
 PyAV does the decoding; it carries its own FFmpeg.
 """
 
@@ -21,5 +25,16 @@ except ImportError as error:
 from avfusion.media._collate import collate_media
 from avfusion.media._load import Media, load_media
 from avfusion.media._write import write_video
+from avfusion.media.live import LiveChunk, LiveFault, LiveReport, LiveSource, open_live
 
-__all__ = ["Media", "collate_media", "load_media", "write_video"]
+__all__ = [
+    "LiveChunk",
+    "LiveFault",
+    "LiveReport",
+    "LiveSource",
+    "Media",
+    "collate_media",
+    "load_media",
+    "open_live",
+    "write_video",
+]

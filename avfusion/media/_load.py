@@ -16,11 +16,10 @@ from avfusion.errors import InvalidValueError, MediaError
 from avfusion.media._pictures import Pictures
 from avfusion.media._sound import Sound
 from avfusion.media._streams import beginning, choose_streams, decode, first_frames
-from avfusion.media._time import TICK
+from avfusion.media._time import PREROLL, TICK
 from avfusion.media._truncation import Stated, bytes_are_missing
 from avfusion.types import Video, Waveform
 
-_PREROLL = 0.5  # seconds before the clip at which decoding starts after a seek: decoders need some to run in
 _ANIMATED = ("gif", "apng")  # of image formats, those that state a duration even for one picture
 
 
@@ -46,7 +45,7 @@ class Media(NamedTuple):
     duration: float
 
 
-class _Request(NamedTuple):
+class Request(NamedTuple):
     start: float
     end: float
     frame_rate: float | None
@@ -112,7 +111,7 @@ def load_media(
         >>> media.video.pixels.shape, media.video.spans[0, -1].tolist(), media.waveform.durations.tolist()
         (torch.Size([1, 4, 3, 32, 32]), [1.5, 2.0], [2.0])
     """
-    request = _checked(frame_rate, sample_rate, start, end, size, video, audio, require)
+    request = checked(frame_rate, sample_rate, start, end, size, video, audio, require)
     name, file = os.fspath(path), Path(path)
     try:
         _check_file(file)
@@ -129,7 +128,7 @@ def load_media(
     return media
 
 
-def _checked(
+def checked(
     frame_rate: float | None,
     sample_rate: int,
     start: float,
@@ -138,7 +137,7 @@ def _checked(
     video: bool,
     audio: bool,
     require: Collection[str],
-) -> _Request:
+) -> Request:
     if frame_rate is not None and not 0 < frame_rate < math.inf:
         raise InvalidValueError(f"frame_rate: must be a positive number per second or None, found {frame_rate}")
     if sample_rate != int(sample_rate) or sample_rate <= 0:
@@ -155,7 +154,7 @@ def _checked(
         raise InvalidValueError("video, audio: at least one must be read, found neither")
     if isinstance(require, str) or not all(wanted.get(kind) for kind in require):
         raise InvalidValueError(f'require: must hold "video" or "audio" that is also read, found {require!r}')
-    return _Request(start, math.inf if end is None else end, frame_rate, int(sample_rate), sides, video, audio)
+    return Request(start, math.inf if end is None else end, frame_rate, int(sample_rate), sides, video, audio)
 
 
 def _check_file(path: Path) -> None:
@@ -167,7 +166,7 @@ def _check_file(path: Path) -> None:
         raise MediaError("is empty")
 
 
-def _read(path: Path, request: _Request, *, seek: bool) -> Media | None:
+def _read(path: Path, request: Request, *, seek: bool) -> Media | None:
     # Absolute, so that FFmpeg does not take a name with a colon for an address.
     with av.open(path.absolute(), metadata_errors="replace") as container:
         media, complete = _read_streams(container, request, seek=seek)
@@ -176,7 +175,7 @@ def _read(path: Path, request: _Request, *, seek: bool) -> Media | None:
     return media
 
 
-def _read_streams(container: InputContainer, request: _Request, *, seek: bool) -> tuple[Media | None, bool]:
+def _read_streams(container: InputContainer, request: Request, *, seek: bool) -> tuple[Media | None, bool]:
     """What the clip holds, or None if the seek missed its beginning; and whether the file was read to its end."""
     pictured, sounding = choose_streams(container, video=request.video, audio=request.audio)
     stated = Stated(container)
@@ -186,7 +185,7 @@ def _read_streams(container: InputContainer, request: _Request, *, seek: bool) -
     # Times after a seek in bare sound are guesses; it is quickly read from its beginning.
     seek = seek and pictured is not None and container.start_time is not None
     if seek:
-        container.seek(int(max(zero, zero + Fraction(request.start - _PREROLL)) * 1_000_000))
+        container.seek(int(max(zero, zero + Fraction(request.start - PREROLL)) * 1_000_000))
         head, frames = [], decode(container, (pictured, sounding), stated)
 
     pictures = Pictures(
@@ -210,7 +209,7 @@ def _read_streams(container: InputContainer, request: _Request, *, seek: bool) -
 
 
 def _finish(
-    container: InputContainer, pictured: VideoStream | None, pictures: Pictures, sound: Sound, request: _Request
+    container: InputContainer, pictured: VideoStream | None, pictures: Pictures, sound: Sound, request: Request
 ) -> Media:
     kind = container.format.name
     image = kind in _ANIMATED or not container.duration

@@ -2,7 +2,9 @@
 
 import math
 import struct
+from collections.abc import Iterable
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from av import VideoFrame
@@ -11,6 +13,18 @@ from torch import Tensor
 from avfusion.errors import MediaError
 from avfusion.media._time import LONGEST_GAP, TICK, seconds
 from avfusion.types import Video
+
+
+class Seen(NamedTuple):
+    """The picture of a span.
+
+    Attributes:
+        place: of its span on the grid.
+        pixels: ``(3, height, width)`` uint8 RGB.
+    """
+
+    place: int
+    pixels: Tensor
 
 
 class Pictures:
@@ -22,21 +36,30 @@ class Pictures:
         end: seconds at which it ends; ``inf`` for the whole file.
         frame_rate: spans a second, or None for every picture with its own span.
         size: ``(height, width)`` of what is kept, or None for as decoded.
+        one_size: whether, without a ``size``, all are kept in that of the first.
     """
 
     def __init__(
-        self, *, zero: Fraction, begin: float, end: float, frame_rate: float | None, size: tuple[int, int] | None
+        self,
+        *,
+        zero: Fraction,
+        begin: float,
+        end: float,
+        frame_rate: float | None,
+        size: tuple[int, int] | None,
+        one_size: bool = False,
     ) -> None:
         self.first: float | None = None
         self.end = -math.inf
+        self.since = -math.inf  # when the picture on display came
         self.done = False
         self.count = 0
         self._origin = zero + Fraction(begin)
         self._length = end - begin
         self._frame_rate = frame_rate
         self._size = size
+        self._one_size = one_size
         self._shown: VideoFrame | None = None
-        self._since = 0.0
         self._gap = 0.0
         self._next = 0
         self._pixels: list[Tensor] = []
@@ -50,24 +73,23 @@ class Pictures:
             if self._frame_rate is not None:
                 self._next = max(0, math.floor((time + TICK) * self._frame_rate))
         else:
-            if time < self._since - TICK:
-                raise MediaError(f"picture times go back, from {self._since:.3f} s to {time:.3f} s")
-            if time > self._since + LONGEST_GAP:
-                raise MediaError(f"picture times jump, from {self._since:.3f} s to {time:.3f} s")
+            if time < self.since - TICK:
+                raise MediaError(f"picture times go back, from {self.since:.3f} s to {time:.3f} s")
+            if time > self.since + LONGEST_GAP:
+                raise MediaError(f"picture times jump, from {self.since:.3f} s to {time:.3f} s")
             self._keep(until=time)
-            self._gap = time - self._since or self._gap
+            self._gap = time - self.since or self._gap
         self.count += 1
-        self._shown, self._since = frame, time
+        self._shown, self.since = frame, time
         self.end = time + float(seconds(frame.duration, frame.time_base) or self._gap)
         self.done = time >= self._length - TICK
 
     def _keep(self, until: float) -> None:
         """Keeps the picture on display, which is replaced at ``until``, if the clip shows it."""
-        assert self._shown is not None
         if self._frame_rate is None:
-            span = (max(self._since, 0.0), min(until, self._length))
+            span = (max(self.since, 0.0), min(until, self._length))
             if span[1] - span[0] > TICK:
-                self._pixels.append(to_tensor(self._shown, self._size))
+                self._pixels.append(self._picture())
                 self._spans.append(span)
             return
         count = 0
@@ -77,42 +99,71 @@ class Pictures:
 
     def _hold(self, count: int) -> None:
         if count > 0:
-            assert self._shown is not None
-            self._pixels += [to_tensor(self._shown, self._size)] * count
+            self._pixels += [self._picture()] * count
             self._next += count
 
-    def finish(self, *, fallback_duration: float) -> Video | None:
-        """The pictures of the clip, or None where it has none."""
+    def _picture(self) -> Tensor:
+        assert self._shown is not None
+        pixels = to_tensor(self._shown, self._size)
+        if self._one_size and self._size is None:
+            self._size = (pixels.shape[1], pixels.shape[2])
+        return pixels
+
+    def close(self, *, fallback_duration: float) -> None:
+        """After the last picture, which is shown to its end."""
+        self.done = True
         if self._shown is None or self.first is None or self.first >= self._length:
-            return None
-        if self.end <= self._since:
-            self.end = self._since + fallback_duration
+            return
+        if self.end <= self.since:
+            self.end = self.since + fallback_duration
         self.end = min(self.end, self._length)
         if self.end <= TICK:
-            return None
+            return
         self._keep(until=self.end)
         if self._frame_rate is not None:
             # A last span whose middle lies past the end shows the last picture: what it covers is not lost.
             self._hold(math.ceil((self.end - TICK) * self._frame_rate) - self._next)
+
+    def take(self) -> list[Seen]:
+        """The pictures of the spans that have become known since the last time, in order."""
+        first = self._next - len(self._pixels)
+        taken = [Seen(first + place, pixels) for place, pixels in enumerate(self._pixels)]
+        self._pixels = []
+        return taken
+
+    @property
+    def passed(self) -> float:
+        """Seconds up to which all pictures have been taken: at the end of a span, not already at its middle."""
+        assert self._frame_rate is not None
+        known = self._next / self._frame_rate
+        return known if self.done else max(0.0, min(known, self.since))
+
+    def finish(self, *, fallback_duration: float) -> Video | None:
+        """The pictures of the clip, or None where it has none."""
+        self.close(fallback_duration=fallback_duration)
         if not self._pixels:
             return None
         sizes = {tuple(picture.shape[1:]) for picture in self._pixels}
         if len(sizes) > 1:
             found = " and ".join(f"{height} × {width}" for height, width in sorted(sizes))
             raise MediaError(f"its pictures change size ({found}); size=... makes them one")
-        pixels = torch.stack(self._pixels)[None]
+        pixels = torch.stack(self._pixels)
         if self._frame_rate is None:
             spans = torch.tensor(self._spans, dtype=torch.float64)
         else:
-            first = self._next - pixels.shape[1]
-            edges = (torch.arange(pixels.shape[1] + 1, dtype=torch.float64) + first) / self._frame_rate
-            spans = torch.stack([edges[:-1], edges[1:]], -1)
-        return Video(pixels, torch.ones(pixels.shape[:2], dtype=torch.bool), spans[None])
+            spans = spans_of(range(self._next - len(pixels), self._next), self._frame_rate)
+        return Video(pixels[None], torch.ones(1, len(pixels), dtype=torch.bool), spans[None])
 
     def still(self) -> Video:
         """The one picture of an image file."""
         assert self._shown is not None
         return Video.from_image(to_tensor(self._shown, self._size)[None])
+
+
+def spans_of(places: Iterable[int], frame_rate: float) -> Tensor:
+    """``(place, 2)`` seconds: the spans at these places of the grid."""
+    first = torch.tensor([*places], dtype=torch.float64)
+    return torch.stack([first, first + 1], -1) / frame_rate
 
 
 def to_tensor(frame: VideoFrame, size: tuple[int, int] | None) -> Tensor:

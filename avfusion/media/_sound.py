@@ -1,7 +1,9 @@
 """Decoded sound of any kind to a :class:`~avfusion.Waveform`, with every sample at its time."""
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from av import AudioFrame, AudioResampler
@@ -11,9 +13,25 @@ from avfusion.errors import MediaError
 from avfusion.media._time import LONGEST_GAP, TICK, seconds
 from avfusion.types import Waveform
 
-_JUMP = 0.1  # seconds by which a time may differ from the count of samples before it is a gap rather than rounding
-_BACK = 1.0  # seconds that a time may jump back, replacing what was there; a clock that runs slow does so a little
+JUMP = 0.1  # seconds by which a time may differ from the count of samples before it is a gap rather than rounding
+BACK = 1.0  # seconds that a time may jump back, saying again what was there; a clock that runs slow does so a little
 _LEAD = 0.1  # seconds beside the clip that are resampled with it, so that the filter has run in at its edges
+
+
+class Heard(NamedTuple):
+    """A stretch of sound.
+
+    Attributes:
+        place: of its first sample, counted from the beginning of the sound.
+        samples: ``(sample,)`` float32.
+    """
+
+    place: int
+    samples: Tensor
+
+    @property
+    def stop(self) -> int:
+        return self.place + self.samples.shape[0]
 
 
 class Sound:
@@ -30,73 +48,116 @@ class Sound:
         self.first: float | None = None
         self.end = -math.inf
         self.done = False
+        self.begin = 0.0  # when the sample at place 0 is heard
         self._origin = zero + Fraction(begin)
         self._length = end - begin
         self._sample_rate = sample_rate
         self._resampler: AudioResampler | None = None
         self._kind: tuple[int, str, str] | None = None
-        self._runs: list[tuple[float, list[Tensor]]] = []  # gapless stretches: when each begins, its samples
-        self._run_start = 0.0
+        self._run_start = 0.0  # of the gapless stretch that goes on: when it began, and what it took since
         self._run_count = 0
+        self._place = 0  # of the next sample that the resampler gives
+        self._stop = 0  # no sample before it will come
+        self._taken = 0  # nor is any before it here
+        self._waiting: list[Heard] = []
 
-    def add(self, frame: AudioFrame) -> None:
+    def add(self, frame: AudioFrame) -> float:
+        """Takes the next sound, and tells by how many seconds it is later than it should be; earlier, below 0."""
         expected = self._run_start + self._run_count / self._kind[0] if self._kind else 0.0
         heard = seconds(frame.pts, frame.time_base)
         time = expected if heard is None else float(heard - self._origin)
         lasts = _duration(frame)
         if self.first is None:
             self.first = time
-        self.end = time + lasts
+        self.end = max(self.end, time + lasts)
         self.done = time >= self._length + _LEAD
         if self.done or time + lasts < -_LEAD:
-            return
-        kind = (frame.sample_rate, frame.layout.name, frame.format.name)
-        if kind != self._kind or abs(time - expected) > _JUMP:
-            if self._kind and time < expected - _BACK:
+            return 0.0
+        kind, jump = (frame.sample_rate, frame.layout.name, frame.format.name), 0.0
+        if kind != self._kind or abs(time - expected) > JUMP:
+            if self._kind and time < expected - BACK:
                 raise MediaError(f"sound times go back, from {expected:.3f} s to {time:.3f} s")
             if self._kind and time > expected + LONGEST_GAP:
                 raise MediaError(f"sound times jump, from {expected:.3f} s to {time:.3f} s")
-            self._close_run()
+            if self._kind is None:
+                self.begin = time
+            else:
+                jump = time - expected
+            self.close()
             # Asked for integers FFmpeg mixes down without exceeding full scale; asked for floats it adds 3 dB.
             self._resampler = AudioResampler(format="s32", layout="mono", rate=self._sample_rate)
             self._kind, self._run_start, self._run_count = kind, time, 0
-            self._runs.append((time, []))
+            self._place = round((time - self.begin) * self._sample_rate)
+            self._stop = max(self._stop, self._place)
         self._run_count += frame.samples
         self._resample(frame)
+        return jump if abs(jump) > JUMP else 0.0
 
     def _resample(self, frame: AudioFrame | None) -> None:
         assert self._resampler is not None
         for out in self._resampler.resample(frame):
-            if out is not None:  # what a resampler with nothing to do answers to the end of the stream
-                samples = torch.frombuffer(bytearray(out.planes[0]), dtype=torch.int32)[: out.samples]
-                self._runs[-1][1].append(samples)
+            if out is None:  # what a resampler with nothing to do answers to the end of the stream
+                continue
+            samples = torch.frombuffer(bytearray(out.planes[0]), dtype=torch.int32)[: out.samples]
+            # What comes again is left out: what has been taken cannot be replaced.
+            fresh = samples[max(0, self._stop - self._place) :]
+            self._place += samples.shape[0]
+            if fresh.shape[0]:
+                self._waiting.append(Heard(self._place - fresh.shape[0], fresh / 2.0**31))
+                self._stop = self._place
 
-    def _close_run(self) -> None:
+    def close(self) -> None:
+        """Ends the stretch that goes on, so that what the resampler still holds can be taken."""
         if self._resampler is not None:
             self._resample(None)
             self._resampler = None
 
+    def take(self) -> list[Heard]:
+        """What has come since the last time and lies in the clip, in order."""
+        first, last = self._edges()
+        last = min(last, self._stop)
+        taken = [_cut(heard, first, last) for heard in self._waiting]
+        self._waiting = [kept for heard in self._waiting if (kept := _cut(heard, last, heard.stop)).samples.shape[0]]
+        self._taken = max(self._taken, last)
+        return [heard for heard in taken if heard.samples.shape[0]]
+
+    @property
+    def passed(self) -> float:
+        """Seconds up to which all sound has been taken."""
+        return self.begin + self._taken / self._sample_rate
+
+    def _edges(self) -> tuple[int, int]:
+        """Places between which sound lies in the clip and before the end that its frames state."""
+        rate, until = self._sample_rate, min(self.end, self._length)
+        if until == -math.inf:
+            return 0, 0
+        first = max(0, math.ceil(-self.begin * rate - 1e-6))
+        return first, max(first, math.ceil((until - self.begin - TICK) * rate))
+
     def finish(self) -> Waveform | None:
         """The sound of the clip, or None where it has none."""
-        self._close_run()
-        if not self._runs:
+        self.close()
+        heard, (first, _) = self.take(), self._edges()
+        if not heard:
             return None
-        begin, rate = min(time for time, _ in self._runs), self._sample_rate
-        starts = [round((time - begin) * rate) for time, _ in self._runs]
-        counts = [sum(chunk.shape[0] for chunk in chunks) for _, chunks in self._runs]
-        samples = torch.zeros(max(start + count for start, count in zip(starts, counts, strict=True)))
-        for start, (_, chunks) in zip(starts, self._runs, strict=True):
-            if chunks:
-                run = torch.cat(chunks)
-                torch.div(run, 2.0**31, out=samples[start : start + run.shape[0]])
-        first = max(0, math.ceil(-begin * rate - 1e-6))
-        last = math.ceil((min(self.end, self._length) - begin - TICK) * rate)
-        samples = samples[first : max(first, last)]
-        if samples.shape[0] == 0:
-            return None
-        begin = max(0.0, begin + first / rate)
-        self.end = min(self._length, begin + samples.shape[0] / rate)
-        return Waveform.from_samples([samples.clone()], rate, start=begin)
+        samples = lay(heard, first, max(piece.stop for piece in heard))
+        begin = max(0.0, self.begin + first / self._sample_rate)
+        self.end = min(self._length, begin + samples.shape[0] / self._sample_rate)
+        return Waveform.from_samples([samples], self._sample_rate, start=begin)
+
+
+def lay(heard: Sequence[Heard], first: int, last: int) -> Tensor:
+    """``(sample,)``: the sound at places ``first`` to ``last``, silence where there is none."""
+    samples = torch.zeros(last - first)
+    for piece in heard:
+        part = _cut(piece, first, last)
+        samples[part.place - first : part.stop - first] = part.samples
+    return samples
+
+
+def _cut(heard: Heard, first: int, last: int) -> Heard:
+    low, high = max(first, heard.place), min(last, heard.stop)
+    return Heard(low, heard.samples[low - heard.place : max(low, high) - heard.place])
 
 
 def _duration(frame: AudioFrame) -> float:

@@ -1,9 +1,10 @@
 """Which streams of a file are read, and their frames."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from typing import Any
 
-from av import AudioFrame, AudioStream, VideoFrame, VideoStream
+from av import AudioFrame, AudioStream, FFmpegError, VideoFrame, VideoStream
 from av.container import InputContainer
 from av.stream import Disposition
 
@@ -39,17 +40,35 @@ def choose_streams(
 
 
 def decode(
-    container: InputContainer, streams: Sequence[VideoStream | AudioStream | None], stated: Stated
+    container: InputContainer,
+    streams: Sequence[VideoStream | AudioStream | None],
+    stated: Stated,
+    *,
+    damaged: Callable[[str], None] | None = None,
 ) -> Iterator[VideoFrame | AudioFrame]:
-    """The frames of these streams as they come, while ``stated`` sees every packet."""
+    """The frames of these streams as they come, while ``stated`` sees every packet.
+
+    A damaged packet is an error, unless ``damaged`` is to be told of it, and of which type its stream is.
+    """
     for packet in container.demux():
         stated.see(packet)
-        if any(packet.stream is stream for stream in streams):
-            if packet.is_corrupt:
+        if not any(packet.stream is stream for stream in streams):
+            continue
+        if packet.is_corrupt:
+            if damaged is None:
                 raise MediaError("is damaged or cut short: it holds an incomplete packet")
-            for frame in packet.decode():
-                if isinstance(frame, (VideoFrame, AudioFrame)):
-                    yield frame
+            damaged(packet.stream.type)  # and still it may be whole: what was lost can lie before it
+        try:
+            decoded = packet.decode()
+        except FFmpegError:
+            if damaged is None:
+                raise
+            if not packet.is_corrupt:
+                damaged(packet.stream.type)
+            continue
+        for frame in decoded:
+            if isinstance(frame, (VideoFrame, AudioFrame)):
+                yield frame
 
 
 def first_frames(frames: Iterator[VideoFrame | AudioFrame], streams: int) -> list[VideoFrame | AudioFrame]:
@@ -71,3 +90,10 @@ def beginning(container: InputContainer, head: Sequence[VideoFrame | AudioFrame]
     starts += [seconds(frame.pts, frame.time_base) for frame in head]
     # What FFmpeg states is rounded to microseconds, and now and then later than the first frame.
     return min((at for at in starts if at is not None and at - stated < Fraction(1, 500_000)), default=stated)
+
+
+def key_before(stream: VideoStream | AudioStream, time: Fraction) -> Fraction | None:
+    """When the last picture comes, before a time, from which decoding can begin; None where no index tells."""
+    entries: Any = getattr(stream, "index_entries", ())
+    place = entries.search_timestamp(int(time / stream.time_base)) if len(entries) else -1
+    return entries[place].timestamp * stream.time_base if place >= 0 else None

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from avfusion import InvalidTypeError, InvalidValueError
 from examples.favor.answering import Answerer
 from examples.favor.chat import add_model_arguments, load_answerer
+from examples.favor.live_tab import live_tab
 from examples.favor.processing_favor import conversation
 from examples.favor.timeline import attention_timeline, draw_timeline
 
@@ -25,11 +26,11 @@ ABOUT = (
 THEME = gr.themes.Soft(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 CSS = """
 .gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
-#problem { color: var(--error-text-color); }
-#problem p { white-space: nowrap; overflow-x: auto; }
-#dialogue, #timeline, #video { min-width: 0 !important; max-width: 100%; }
-#video video { width: 100%; min-width: 0; max-width: 100%; object-fit: contain; }
-#dialogue * { overflow-wrap: anywhere; word-break: break-word; }
+#problem, #live-problem { color: var(--error-text-color); }
+#problem p, #live-problem p { white-space: nowrap; overflow-x: auto; }
+#dialogue, #timeline, #video, #live-dialogue, #live-file { min-width: 0 !important; max-width: 100%; }
+#video video, #live-file video { width: 100%; min-width: 0; max-width: 100%; object-fit: contain; }
+#dialogue *, #live-dialogue * { overflow-wrap: anywhere; word-break: break-word; }
 #timeline img { width: 100%; height: auto; }
 footer { display: none !important; }
 """
@@ -63,6 +64,8 @@ def build(answerer: Answerer) -> gr.Blocks:
         gr.Markdown(f"# {TITLE}\n{ABOUT}")
         with gr.Tab("Clip"):
             _clip_tab(answerer)
+        with gr.Tab("Live"):
+            live_tab(answerer)
     return page
 
 

@@ -224,15 +224,20 @@ class FavorProcessor(ProcessorMixin):
             path: a local file.
             **options: of :func:`avfusion.media.load_media`.
         """
-        size = dict(getattr(self.image_processor, "size", None) or {})
-        whole = not getattr(self.image_processor, "do_center_crop", False) and {"height", "width"} <= size.keys()
         return load_media(
             path,
             frame_rate=self.frame_rate,
             sample_rate=self.feature_extractor.sampling_rate,
-            size=(size["height"], size["width"]) if whole else None,
+            size=self.picture_size,
             **options,
         )
+
+    @property
+    def picture_size(self) -> tuple[int, int] | None:
+        """``(height, width)`` that the vision tower wants, if it takes the whole of every picture."""
+        size = dict(getattr(self.image_processor, "size", None) or {})
+        whole = not getattr(self.image_processor, "do_center_crop", False) and {"height", "width"} <= size.keys()
+        return (size["height"], size["width"]) if whole else None
 
     def __call__(
         self,

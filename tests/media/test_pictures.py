@@ -106,7 +106,7 @@ def test_a_seek_that_lands_too_late_loses_nothing(tmp_path: Path, monkeypatch: p
         times=[index / 10 for index in range(60)],
     )
     expected = load_media(path, start=2.5).video.pixels
-    monkeypatch.setattr(_load, "_PREROLL", -1.0)
+    monkeypatch.setattr(_load, "PREROLL", -1.0)
     assert torch.equal(load_media(path, start=2.5).video.pixels, expected)
 
 

@@ -23,6 +23,7 @@ from avfusion.media import write_video
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),  # a camera that shows a test picture
 )
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
@@ -82,6 +83,13 @@ def check(address: str, server: "subprocess.Popen[bytes]", folder: Path, browser
                 page.screenshot(path=out / f"{name}.png", full_page=True)
             if name == "desktop":
                 ask_about_nothing(page)
+            watch_live(page, clip)
+            if out is not None:
+                page.screenshot(path=out / f"{name}_live.png", full_page=True)
+            if name == "desktop":
+                watch_camera(page)
+                if out is not None:
+                    page.screenshot(path=out / f"{name}_camera.png", full_page=True)
             context.close()
     others = {place for place in elsewhere if place and place != urlsplit(address).netloc}
     if others:
@@ -106,6 +114,39 @@ def ask_about_nothing(page: Page) -> None:
     page.locator("#question textarea").fill(" ")
     page.locator("#ask").click()
     expect(page.locator("#problem")).to_have_text("Ask something first.", timeout=30_000)
+
+
+def watch_live(page: Page, clip: Path) -> None:
+    """Plays a clip, asks while it is watched, and waits for its end."""
+    page.get_by_role("tab", name="Live").click()
+    page.locator("#live-file input[type=file]").first.set_input_files(clip)
+    expect(page.locator("#live-file video")).to_be_visible(timeout=60_000)
+    page.locator("#live-start").click()
+    expect(page.locator("#live-status")).to_contain_text("watching", timeout=60_000)
+    ask_live(page, "What do you see?", 1)
+    expect(page.locator("#live-status")).to_contain_text("ended", timeout=60_000)
+    ask_live(page, "What did you hear?", 2)
+
+
+def watch_camera(page: Page) -> None:
+    """Lets the page see the browser's camera and hear its microphone."""
+    page.get_by_label("Camera", exact=True).check()
+    page.locator("#live-start").click()
+    page.locator("#live-camera").get_by_text("Click to Access Webcam").click()
+    page.locator("#live-camera").get_by_text("Record").click()
+    expect(page.locator("#live-status")).to_contain_text("watching", timeout=60_000)
+    expect(page.locator("#live-status")).to_contain_text("window", timeout=60_000)
+    ask_live(page, "What is that?", 1)
+    page.locator("#live-stop").click()
+    expect(page.locator("#live-status")).to_contain_text("ended", timeout=60_000)
+
+
+def ask_live(page: Page, question: str, number: int) -> None:
+    box = page.locator("#live-question textarea")
+    box.fill(question)
+    box.press("Enter")
+    expect(page.locator("#live-dialogue .user.message")).to_have_count(number, timeout=60_000)
+    expect(page.locator("#live-dialogue .bot.message")).to_have_count(number, timeout=60_000)
 
 
 def wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:

@@ -1,0 +1,188 @@
+"""From pieces as they were decoded to the pictures and the sound of a chunk."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from avfusion.media._pictures import Seen, spans_of
+from avfusion.media._sound import Heard, lay
+from avfusion.media._time import TICK
+from avfusion.media.live.backlog import Piece
+from avfusion.media.live.chunk import FaultKind, LiveFault, Stream, merged
+from avfusion.types import Video, Waveform
+
+_UNIT = {"visual": "pictures", "audio": "s of sound"}
+
+
+class Cut(NamedTuple):
+    """What a chunk holds, and what it does not."""
+
+    video: Video | None
+    waveform: Waveform | None
+    until: dict[str, float]
+    skipped_pictures: int
+    skipped_sound: float
+    faults: tuple[LiveFault, ...]
+
+
+class Assembly:
+    """Collects pieces and cuts chunks off them.
+
+    Args:
+        streams: that come.
+        frame_rate: places for pictures a second.
+        sample_rate: of the sound.
+        max_wait: seconds that a stream may be behind another before a chunk goes without it.
+        late: whether what comes after its chunk has gone is left out; otherwise it is given with a later chunk.
+    """
+
+    def __init__(
+        self, streams: Sequence[Stream], *, frame_rate: float, sample_rate: int, max_wait: float, late: bool
+    ) -> None:
+        self.passed: dict[Stream, float] = dict.fromkeys(streams, 0.0)
+        self.ended: set[Stream] = set()
+        self._frame_rate, self._sample_rate, self._max_wait, self._late = frame_rate, sample_rate, max_wait, late
+        self._gone: dict[Stream, float] = dict.fromkeys(streams, 0.0)  # chunks up to here have gone without it
+        self._from = 0.0  # what was before is skipped
+        self._seen: list[Seen] = []
+        self._heard: list[Heard] = []
+        self._base = 0.0  # when the sound's place 0 is heard
+        self._next: int | None = None  # place at which the sound goes on, if it does
+        self._thinned = 0
+        self._skips: list[tuple[float, float]] = []
+        self._faults: list[LiveFault] = []
+
+    def add(self, piece: Piece) -> None:
+        """Takes a piece."""
+        stream = piece.stream
+        self._faults += piece.faults
+        self.passed[stream] = max(self.passed[stream], piece.passed)
+        if piece.ended:
+            self.ended.add(stream)
+        if piece.heard and piece.base != self._base:  # its places are counted anew
+            self._base, self._next, self._heard = piece.base, None, []
+        seen, heard, late = self._after(stream, self._gone[stream], piece.seen, piece.heard)
+        if late:
+            self._note("late", stream, self._gone[stream], late, f"{_UNIT[stream]} came too late and were left out")
+        seen, heard, _ = self._after(stream, self._from, seen, heard)
+        self._seen += seen
+        self._heard += heard
+
+    def skip(self, start: float, to: float, faults: Sequence[LiveFault] = ()) -> None:
+        """Leaves out what lies between two times; ``faults`` are of what has never come here."""
+        self._from, self._next = to, None
+        self._skips.append((start, to))
+        self._faults += faults
+        for stream in self.passed:
+            self._seen, self._heard, _ = self._after(stream, to, self._seen, self._heard)
+
+    def ready(self, until: float) -> bool:
+        """Whether all that there will be of the time before ``until`` is here."""
+        if self.is_over:
+            return True
+        head = max(self.passed.values())
+        return all(
+            stream in self.ended or passed >= until - TICK or head >= until + self._max_wait
+            for stream, passed in self.passed.items()
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every stream has ended."""
+        return len(self.ended) == len(self.passed)
+
+    def cut(self, until: float, *, every: int = 1) -> Cut:
+        """What lies before ``until``, of the pictures each ``every``-th; all that is left if this is the last."""
+        given: dict[str, float] = {"visual": math.inf, "audio": math.inf}
+        for stream, passed in self.passed.items():
+            self._miss(stream, passed, until)
+            come = min(max(passed, self._gone[stream]), until)
+            given[stream] = self._spans_before(come) / self._frame_rate if stream == "visual" else come
+        skipped_pictures, skipped_sound = self._skipped()
+        video, waveform = self._cut_video(until, every), self._cut_waveform(until)
+        for stream in self.ended:
+            if self.is_over or not (self._seen if stream == "visual" else self._heard):
+                given[stream] = math.inf
+        cut = Cut(video, waveform, given, skipped_pictures + self._thinned, skipped_sound, merged(self._faults))
+        self._thinned, self._skips, self._faults = 0, [], []
+        return cut
+
+    def _skipped(self) -> tuple[int, float]:
+        """Spans and seconds of sound that were skipped."""
+        pictures, sound = 0, 0.0
+        for stream, passed in self.passed.items():
+            end = passed if stream in self.ended else math.inf
+            for start, to in self._skips:
+                stop = min(to, end)
+                if stream == "audio":
+                    sound += max(0.0, stop - start)
+                else:
+                    pictures += max(0, math.ceil((stop - TICK) * self._frame_rate) - self._spans_before(start))
+        return pictures, sound
+
+    def _miss(self, stream: Stream, passed: float, until: float) -> None:
+        """Notes what the chunk goes without because it has waited long enough."""
+        if not self._late or stream in self.ended or passed >= until - TICK:
+            return
+        missing = until - max(passed, self._gone[stream], self._from)
+        self._gone[stream] = until
+        self._next = None if stream == "audio" else self._next
+        self._note("missing", stream, passed, missing, f"a chunk went without {missing:.3f} s of {stream}")
+
+    def _cut_video(self, until: float, every: int) -> Video | None:
+        count = len(self._seen)
+        if not self.is_over:
+            before = self._spans_before(until)
+            count = sum(seen.place < before for seen in self._seen)
+        chosen = [seen for seen in self._seen[:count] if seen.place % every == 0]
+        self._thinned += count - len(chosen)
+        self._seen = self._seen[count:]
+        if not chosen:
+            return None
+        spans = spans_of([seen.place for seen in chosen], self._frame_rate)
+        pixels = torch.stack([seen.pixels for seen in chosen])
+        return Video(pixels[None], torch.ones(1, len(chosen), dtype=torch.bool), spans[None])
+
+    def _cut_waveform(self, until: float) -> Waveform | None:
+        if "audio" not in self.passed or (not self._heard and self._next is None):
+            return None
+        first = self._heard[0].place if self._next is None else self._next
+        last = self._heard[-1].stop if self._heard else first
+        if not self.is_over:
+            before = self._samples_before(until)
+            # Between what was heard and what is known to come next there is silence.
+            silent = "audio" not in self.ended and self.passed["audio"] >= until - TICK
+            last = before if silent else min(last, before)
+        if last <= first:
+            return None
+        samples = lay(self._heard, first, last)
+        self._heard = [_from(heard, last) for heard in self._heard if heard.stop > last]
+        self._next = last
+        return Waveform.from_samples([samples], self._sample_rate, start=self._base + first / self._sample_rate)
+
+    def _after(
+        self, stream: Stream, time: float, seen: Sequence[Seen], heard: Sequence[Heard]
+    ) -> tuple[list[Seen], list[Heard], float]:
+        """Of a stream what begins after a time, and how much does not: pictures, or seconds."""
+        if stream == "visual":
+            kept = [one for one in seen if one.place / self._frame_rate >= time - TICK]
+            return kept, [*heard], len(seen) - len(kept)
+        first = self._samples_before(time)
+        parts = [_from(one, first) for one in heard if one.stop > first]
+        samples = sum(len(one.samples) for one in heard) - sum(len(one.samples) for one in parts)
+        return [*seen], parts, samples / self._sample_rate
+
+    def _note(self, kind: FaultKind, stream: Stream, time: float, amount: float, words: str) -> None:
+        self._faults = [*merged([*self._faults, LiveFault(kind, stream, time, amount, words)])]
+
+    def _spans_before(self, time: float) -> int:
+        return math.floor((time + TICK) * self._frame_rate)
+
+    def _samples_before(self, time: float) -> int:
+        return max(0, math.ceil((time - self._base) * self._sample_rate - 1e-6))
+
+
+def _from(heard: Heard, place: int) -> Heard:
+    return Heard(max(heard.place, place), heard.samples[max(0, place - heard.place) :])

@@ -1,0 +1,230 @@
+"""From a source that is open to pieces of pictures and sound, in a thread."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from itertools import chain
+from math import inf
+from typing import NamedTuple
+
+from av import AudioFrame, FFmpegError, VideoFrame
+
+from avfusion.errors import MediaError
+from avfusion.media._pictures import Pictures, Seen
+from avfusion.media._sound import Heard, Sound
+from avfusion.media._streams import beginning, decode, first_frames, key_before
+from avfusion.media._time import LONGEST_GAP, PREROLL, TICK, seconds
+from avfusion.media._truncation import Stated, bytes_are_missing
+from avfusion.media.live.backlog import Backlog, ClosedError, Piece
+from avfusion.media.live.chunk import FaultKind, LiveFault, Stream, merged
+from avfusion.media.live.opening import Opened, is_timeout
+from avfusion.media.live.timeline import Timeline
+
+_AHEAD = 10.0  # seconds that a live clock may go ahead at once, beyond those that passed
+_FAR = 5.0  # seconds ahead from which looking for a place in a file is quicker than decoding up to it
+_STREAMS: dict[str, Stream] = {"video": "visual", "audio": "audio"}
+
+
+class Kept(NamedTuple):
+    """What is kept of pictures and sound."""
+
+    frame_rate: float
+    sample_rate: int
+    size: tuple[int, int] | None
+
+
+class Start:
+    """The moment that several sources call 0: when the first of them began to come."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._began: float | None = None
+
+    def since(self, now: float) -> float:
+        """Seconds from that moment."""
+        with self._lock:
+            self._began = now if self._began is None else self._began
+            return max(0.0, now - self._began)
+
+
+class Reader:
+    """Decodes a source to the end of one of the two.
+
+    Args:
+        opened: the source.
+        backlog: where the pieces go.
+        kept: what is kept of it.
+        clock: tells the time.
+        start: what 0 is, where there are several sources that come as they come.
+    """
+
+    def __init__(
+        self,
+        opened: Opened,
+        backlog: Backlog,
+        kept: Kept,
+        *,
+        clock: Callable[[], float],
+        start: Start | None,
+    ) -> None:
+        self._opened, self._backlog, self._kept, self._clock, self._start = opened, backlog, kept, clock, start
+        self._timeline = Timeline(ahead=LONGEST_GAP - 1 if opened.is_file else _AHEAD)
+        self._stated = Stated(opened.container)
+        self._zero = Fraction(0)
+        self._pictures, self._sound = self._fresh()
+        self._kinds: dict[Stream, tuple[object, ...]] = {}
+        self._faults: list[LiveFault] = []
+        rate = opened.pictured.average_rate if opened.pictured is not None else None
+        self._picture_lasts = float(1 / rate) if rate else TICK
+        self._came = clock()
+        self._now = 0.0  # seconds of the source's clock that it has come to
+
+    def run(self) -> None:
+        """Puts piece after piece, the last of each stream marked; the body of a thread."""
+        error: BaseException | None = None
+        try:
+            self._read()
+        except ClosedError:
+            return
+        except Exception as caught:  # noqa: BLE001  # it is raised where the chunks are taken
+            error = caught
+        finally:
+            self._opened.close()
+        try:
+            self._end(error)
+        except ClosedError:
+            return
+
+    def _read(self) -> None:
+        frames = self._frames()
+        streams = (self._opened.pictured is not None) + (self._opened.sounding is not None)
+        head = first_frames(frames, streams)
+        self._zero = beginning(self._opened.container, head)
+        if self._start is not None:
+            self._zero -= Fraction(self._start.since(self._clock()))
+        self._pictures, self._sound = self._fresh()
+        for frame in chain(head, frames):
+            try:
+                if isinstance(frame, VideoFrame):
+                    self._see(frame)
+                else:
+                    self._hear(frame)
+            except (FFmpegError, MediaError):  # damage that only shows in what was decoded
+                self._damaged("video" if isinstance(frame, VideoFrame) else "audio")
+
+    def _fresh(self) -> tuple[Pictures, Sound]:
+        zero, kept = self._zero, self._kept
+        return (
+            Pictures(zero=zero, begin=0.0, end=inf, frame_rate=kept.frame_rate, size=kept.size, one_size=True),
+            Sound(zero=zero, begin=0.0, end=inf, sample_rate=kept.sample_rate),
+        )
+
+    def _frames(self) -> Iterator[VideoFrame | AudioFrame]:
+        """The source's frames up to its end, however it comes about."""
+        opened = self._opened
+        try:
+            again = True
+            while again:
+                again = False
+                for frame in decode(
+                    opened.container, (opened.pictured, opened.sounding), self._stated, damaged=self._damaged
+                ):
+                    yield frame
+                    if again := self._goes_ahead():
+                        break
+            self._stated.check()
+            if opened.path is not None and bytes_are_missing(opened.path):
+                raise MediaError("is cut short: bytes are missing at its end")
+        except MediaError as error:
+            self._fault("died", None, 0.0, str(error))
+        except (FFmpegError, TimeoutError) as error:
+            if is_timeout(error):
+                self._fault("stalled", None, 0.0, "nothing came any more")
+            else:
+                self._fault("died", None, 0.0, f"broke off ({error.strerror})")
+
+    def _goes_ahead(self) -> bool:
+        """Goes to where a file is wanted next, if that is far from here and its index knows a way."""
+        wanted = self._backlog.wanted
+        if not self._opened.is_file or wanted - self._now < _FAR:
+            return False
+        at, self._now = self._now, wanted  # once for each place that is wanted
+        stream = self._opened.pictured or self._opened.sounding
+        known = None if stream is None else key_before(stream, self._zero + Fraction(wanted - PREROLL))
+        if known is None or known - self._zero < at + 1:
+            return False
+        try:
+            self._opened.container.seek(int(known * 1_000_000))
+        except FFmpegError:
+            return False
+        self._timeline.forget()
+        self._pictures, self._sound = self._fresh()
+        return True
+
+    def _see(self, frame: VideoFrame) -> None:
+        self._notice("visual", (frame.width, frame.height), f"pictures of {frame.width} × {frame.height}")
+        if not self._fit(frame, "visual", seconds(frame.duration, frame.time_base) or Fraction(0)):
+            return
+        self._pictures.add(frame)
+        self._put("visual")
+
+    def _hear(self, frame: AudioFrame) -> None:
+        kind = (frame.sample_rate, frame.layout.name, frame.format.name)
+        self._notice("audio", kind, f"sound of {kind[0]} Hz, {kind[1]}")
+        self._fit(frame, "audio", Fraction(frame.samples, frame.sample_rate))
+        jump = self._sound.add(frame)
+        if jump > 0:
+            self._fault("gap", "audio", jump, "no sound for a while: silence")
+        elif jump < 0:
+            self._fault("overlap", "audio", -jump, "sound that came twice was taken once")
+        self._put("audio")
+
+    def _fit(self, frame: VideoFrame | AudioFrame, stream: Stream, lasts: Fraction) -> bool:
+        """Puts the frame where it belongs in time, and tells whether it comes in order."""
+        live, came = not self._opened.is_file, self._clock()
+        waited, self._came = (came - self._came if live else 0.0), came
+        at = seconds(frame.pts, frame.time_base)
+        if at is None or frame.time_base is None:
+            return True
+        fit = self._timeline.fit(stream, at - self._zero, lasts, waited=waited)
+        if fit.shift:
+            at += fit.shift
+            frame.pts = round(at / frame.time_base)
+        if fit.jump:
+            self._fault("clock", None, fit.jump, f"its clock jumped by {fit.jump:.3f} s: time goes on")
+        self._now = max(self._now, float(at - self._zero))
+        if stream == "visual" and at - self._zero < self._pictures.since - TICK:
+            self._fault("corrupt", stream, 1, "packets or pictures were damaged, or came out of order")
+            return False
+        return True
+
+    def _notice(self, stream: Stream, kind: tuple[object, ...], words: str) -> None:
+        if self._kinds.setdefault(stream, kind) != kind:
+            self._kinds[stream] = kind
+            self._fault("format", stream, 1, f"{words} from here on")
+
+    def _damaged(self, kind: str) -> None:
+        self._fault("corrupt", _STREAMS[kind], 1, "packets or pictures were damaged, or came out of order")
+
+    def _fault(self, kind: FaultKind, stream: Stream | None, amount: float, words: str) -> None:
+        fault = LiveFault(kind, stream, self._now, amount, f"{self._opened.name}: {words}")
+        self._faults = [*merged([*self._faults, fault])]
+
+    def _put(self, stream: Stream, *, ended: bool = False, error: BaseException | None = None) -> None:
+        seen: Sequence[Seen] = self._pictures.take() if stream == "visual" else ()
+        heard: Sequence[Heard] = self._sound.take() if stream == "audio" else ()
+        passed = (self._pictures if stream == "visual" else self._sound).passed
+        faults, self._faults = tuple(self._faults), []
+        self._backlog.put(Piece(stream, seen, heard, self._sound.begin, passed, faults, ended, error))
+
+    def _end(self, error: BaseException | None) -> None:
+        if error is None:
+            self._pictures.close(fallback_duration=self._picture_lasts)
+            self._sound.close()
+        # Pictures last, because only now it is known how long the last is shown: so the last chunk is seldom empty.
+        streams: list[Stream] = ["audio"] if self._opened.sounding is not None else []
+        streams += ["visual"] if self._opened.pictured is not None else []
+        faults = self._faults
+        for stream in streams:
+            self._faults = faults if stream == streams[-1] else []
+            self._put(stream, ended=True, error=error)

@@ -1,0 +1,99 @@
+"""A FAVOR model as a session takes it: it watches and listens while sound and pictures come in."""
+
+from typing import Any
+
+from torch import nn
+
+from avfusion import AudioVisualConnector, Frames, InvalidValueError, Video
+from avfusion.encoders import BlockwiseAudioEncoder, WhisperAudioEncoder
+from avfusion.models import AudioVisualLanguageModel, KeepNewest, LiveSession
+from examples.favor.answering import Answerer
+from examples.favor.modeling_favor import FavorForConditionalGeneration
+from examples.favor.processing_favor import FavorProcessor, conversation
+
+HEARD, BLOCK, LOOK_AHEAD = 10.0, 1.0, 0.5  # seconds that Whisper is given at once; of them new; heard ahead of those
+MAX_WAIT = 3.0  # seconds of one stream without the other, until it goes on alone
+_MARK = "(question)"  # stands for the question while the prompt is rendered
+
+
+class Eye(nn.Module):
+    """The vision tower, with InstructBLIP's Q-Former if the model has it: pictures to tokens, each by itself.
+
+    A question that has not been asked yet cannot guide it: the Q-Former looks without an instruction.
+    """
+
+    def __init__(self, model: FavorForConditionalGeneration, image_processor: Any) -> None:
+        super().__init__()
+        self.model = [model]  # not a part of this one: it has the language model too
+        self.image_processor = image_processor
+        self.output_dim: int = model.config.visual_dim
+        self.tokens_per_frame: int = model.config.num_query_tokens
+
+    def forward(self, video: Video) -> Frames:
+        [model] = self.model
+        pictures = list(video.pixels.flatten(0, 1).cpu())
+        pixels = self.image_processor(images=pictures, input_data_format="channels_first", return_tensors="pt")
+        pixels = pixels["pixel_values"].unflatten(0, video.mask.shape).to(model.device)
+        mask, spans = video.mask.to(model.device), video.spans.to(model.device)
+        tokens = model.encode(pixel_values_videos=pixels, video_mask=mask)["visual_features"]
+        return Frames(tokens, mask[..., None].expand(-1, -1, tokens.shape[2]), spans)
+
+
+def live_model(model: Any, processor: FavorProcessor) -> AudioVisualLanguageModel:
+    """The same parts, put together for a session; nothing is copied.
+
+    Raises:
+        InvalidValueError: a model that cannot stream: it does not fuse, or depends on later frames.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    trained = getattr(base.connector, "modules_to_save", None)  # peft keeps the old one beside it
+    connector = base.connector if trained is None else trained[base.connector.active_adapter]
+    if not isinstance(connector, AudioVisualConnector):
+        raise InvalidValueError(f'model: must have fusion "synchronised" to be live, found {base.config.fusion!r}')
+    connector.initial_state()  # refuses by name what cannot stream
+    positions = base.config.audio_config.max_source_positions
+    whisper = WhisperAudioEncoder(
+        model=base.audio_tower, feature_extractor=processor.feature_extractor, chunk_seconds=min(HEARD, positions / 50)
+    )
+    ears = {"audio": _blockwise(whisper, whisper.chunk_seconds)}
+    if base.event_tower is not None:
+        ears["events"] = _blockwise(base.event_tower.encoder, whisper.chunk_seconds)
+    return AudioVisualLanguageModel(
+        language_model=base.language_model,
+        connector=connector,
+        audio_encoders=ears,
+        visual_encoder=Eye(base, processor.image_processor),
+        placeholder_token_id=base.config.media_token_id,
+    ).eval()
+
+
+def live_session(answerer: Answerer, *, remember: float = 120.0) -> LiveSession:
+    """A session that remembers so many seconds."""
+    processor = answerer.processor
+    prompt = processor.apply_chat_template(conversation(_MARK, video="live"), tokenize=False)
+    bos = processor.tokenizer.bos_token
+    return LiveSession(
+        live_model(answerer.model, processor),
+        processor.tokenizer,
+        prompt=prompt.replace(_MARK, "{question}"),
+        memory=KeepNewest(seconds=remember),
+        placeholder=processor.media_token,
+        add_special_tokens=not (bos and prompt.startswith(bos)),
+        max_wait=MAX_WAIT,
+    )
+
+
+def media_options(processor: FavorProcessor) -> dict[str, Any]:
+    """How a source is to be opened for the model."""
+    rates = {"frame_rate": processor.frame_rate, "sample_rate": processor.feature_extractor.sampling_rate}
+    return {**rates, "size": processor.picture_size}
+
+
+def answer_options(answerer: Answerer) -> dict[str, Any]:
+    """How answers are found: the answerer's decoding, without beams, which cannot be streamed."""
+    return answerer.decoding._replace(num_beams=1).arguments(0)  # of the prompt, generate gets embeddings only
+
+
+def _blockwise(encoder: Any, most: float) -> BlockwiseAudioEncoder:
+    block, ahead = min(BLOCK, most / 2), min(LOOK_AHEAD, most / 4)
+    return BlockwiseAudioEncoder(encoder=encoder, block=block, left_context=most - block - ahead, look_ahead=ahead)

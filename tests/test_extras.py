@@ -40,6 +40,7 @@ NEEDS = {
     "avfusion.media": ("media", ["av"]),
     "avfusion.aveb.metrics": ("aveb", ["rapidfuzz", "torchmetrics"]),
     "avfusion.aveb.mini": ("aveb", ["PIL", "av"]),
+    "avfusion.viz": ("viz", ["matplotlib"]),
     "avfusion.aveb.runner": ("aveb", ["rapidfuzz", "torchmetrics"]),
 }
 CASES = [(package, missing) for package, (_, each) in NEEDS.items() for missing in [*each, *([None] * bool(each))]]

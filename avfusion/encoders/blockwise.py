@@ -112,7 +112,7 @@ class BlockwiseAudioEncoder(nn.Module):
 
     @property
     def delay(self) -> float:
-        """Seconds that a token waits at most: ``block + look_ahead``; one at the end of its block ``look_ahead``."""
+        """Seconds that a token waits at most, ``block + look_ahead``; one at the end of its block ``look_ahead``."""
         return self.block + self.look_ahead
 
     def timeline(self, waveform: Waveform) -> TokenStream:

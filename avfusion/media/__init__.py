@@ -9,10 +9,10 @@ Example:
     >>> media.video.pixels.shape, media.waveform.samples.shape  # uint8, and mono at 16 kHz
     (torch.Size([1, 4, 3, 24, 24]), torch.Size([1, 32000]))
     >>> video, waveform = collate_media([media, load_media(clip, end=1.0, size=24)])
-
-    with open_live("rtsp://camera.local/stream") as live:
-        for chunk in live:
-            chunk.video, chunk.waveform, chunk.until  # of half a second
+    >>> from avfusion.media import open_live
+    >>> with open_live(clip, realtime=False) as live:  # or "rtsp://camera.local/stream", "/dev/video0", a pipe
+    ...     for chunk in live:
+    ...         stretch = chunk.video, chunk.waveform, chunk.until  # of half a second
 
 PyAV does the decoding; it carries its own FFmpeg.
 """

@@ -57,47 +57,12 @@ class StreamingAudioEncoder(AudioEncoder, Protocol):
     A state is a tree of tuples and tensors whose first axis is the batch, and is never changed:
     :func:`~avfusion.map_state` and :func:`~avfusion.state_tensors` take it. Each clip comes, stops and ends at its own
     time.
-    """
 
-    delay: float
-    """Seconds that a token waits at most, from the sound that it stands for to the step that gives it."""
-
-    def initial_state(self, batch_size: int = 1, /) -> Any:
-        """Clips of which nothing has been heard."""
-        ...
-
-    def step(
-        self,
-        waveform: Waveform | None,
-        state: Any,
-        /,
-        *,
-        until: float | Float[Tensor, " batch"] | None = None,
-        end: Bool[Tensor, " batch"] | None = None,
-    ) -> tuple[TokenStream, Any]:
-        """Hears what has come, on the clips' clock, and gives the tokens that are final now, and the new state.
-
-        ``until`` says up to when sound has now been given in full: where none came for a while, none is waited for.
-        ``end`` marks clips that are over, and followed by new ones.
-        """
-        ...
-
-    def flush(self, state: Any, /) -> TokenStream:
-        """The tokens that remain, as if all clips were over."""
-        ...
-
-    def passed(self, state: Any, /) -> Float[Tensor, " batch"]:
-        """Seconds up to which all tokens have been given; ``-inf`` before the first sound."""
-        ...
-
-
-@runtime_checkable
-class StreamingAudioEncoder(AudioEncoder, Protocol):
-    """An audio encoder that hears sound as it comes; what it gives, put together, is what it gives for the whole.
-
-    A state is a tree of tuples and tensors whose first axis is the batch, and is never changed:
-    :func:`~avfusion.map_state` and :func:`~avfusion.state_tensors` take it. Each clip comes, stops and ends at its own
-    time.
+    Example:
+        >>> from avfusion import StreamingAudioEncoder
+        >>> from avfusion.encoders import BlockwiseAudioEncoder
+        >>> all(hasattr(BlockwiseAudioEncoder, name) for name in ("initial_state", "step", "flush", "passed"))
+        True
     """
 
     delay: float

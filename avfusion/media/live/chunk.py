@@ -23,6 +23,12 @@ class LiveFault(NamedTuple):
         time: seconds on the stream's clock at which it was first noticed.
         amount: how much of it there was since the last chunk.
         message: the same in words.
+
+    Example:
+        >>> from avfusion.media import LiveFault
+        >>> fault = LiveFault("gap", "audio", 12.5, 0.4, "0.4 s without sound")
+        >>> f"{fault.time:.1f} s: {fault.message}"
+        '12.5 s: 0.4 s without sound'
     """
 
     kind: FaultKind
@@ -43,6 +49,12 @@ class LiveReport(NamedTuple):
         skipped_pictures: that were left out since the last chunk, to keep up.
         skipped_sound: seconds of sound that were.
         faults: what went wrong since the last chunk, at most one of a kind and stream.
+
+    Example:
+        >>> from avfusion.media import LiveReport
+        >>> report = LiveReport(0.0, 0.5, lag=0.1, frame_rate=2.0, skipped_pictures=0, skipped_sound=0.0, faults=())
+        >>> report.end - report.start, bool(report.faults)
+        (0.5, False)
     """
 
     start: float
@@ -64,6 +76,13 @@ class LiveChunk(NamedTuple):
             or that the source does not have.
         ended: whether this is the last chunk, which may be empty.
         report: lag, what was skipped, and faults.
+
+    Example:
+        >>> from avfusion.media import LiveChunk, LiveReport
+        >>> report = LiveReport(0.0, 0.5, lag=0.1, frame_rate=2.0, skipped_pictures=0, skipped_sound=0.0, faults=())
+        >>> chunk = LiveChunk(None, None, {"visual": 0.5, "audio": 0.5}, ended=False, report=report)
+        >>> chunk.until["audio"]  # for the connector's or the session's until
+        0.5
     """
 
     video: Video | None

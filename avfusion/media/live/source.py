@@ -23,12 +23,21 @@ _AHEAD = 1.0  # seconds, beside those of two chunks, that are decoded before the
 
 
 class LiveSource:
-    """What :func:`open_live` opens: an iterator of :class:`LiveChunk`, and a context that closes it.
+    """What :func:`~avfusion.media.open_live` opens: an iterator of chunks, and a context that closes it.
 
     Attributes:
         name: of the source.
         streams: what it has, of ``"visual"`` and ``"audio"``.
         chunk_seconds: that each chunk but the last stands for.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from avfusion.media import open_live, write_video
+        >>> clip = tempfile.mkdtemp() + "/clip.mp4"
+        >>> write_video(clip, torch.zeros(10, 3, 32, 32), frame_rate=10.0, samples=torch.zeros(16000))
+        >>> with open_live(clip, realtime=False) as live:
+        ...     print(live.streams, sum(1 for chunk in live) >= 2)
+        ('visual', 'audio') True
     """
 
     def __init__(
@@ -200,7 +209,8 @@ def open_live(
         sleep: waits for so many.
 
     Returns:
-        An iterator of :class:`LiveChunk`, to be used in ``with``: a thread decodes ahead until it is closed.
+        An iterator of :class:`~avfusion.media.LiveChunk`, to be used in ``with``: a thread decodes ahead until it is
+        closed.
 
     Raises:
         MediaError: a source that cannot be opened, or holds nothing of what is asked for.

@@ -15,6 +15,16 @@ class Memory(Protocol):
 
     It is asked after each step that finished windows. Whenever it drops one, the language model reads all that is kept
     anew: a policy that drops a few at once, now and then, is cheaper than one that drops each in its turn.
+
+    Example:
+        >>> import torch
+        >>> from avfusion.models import Memory
+        >>> def first_minute(numbers, spans):
+        ...     return spans[:, 1] <= 60
+        >>> isinstance(first_minute, Memory)
+        True
+        >>> first_minute(torch.arange(2), torch.tensor([[55.0, 60.0], [60.0, 65.0]])).tolist()
+        [True, False]
     """
 
     def __call__(self, numbers: Int[Tensor, " window"], spans: Float[Tensor, "window 2"], /) -> Bool[Tensor, " window"]:

@@ -24,13 +24,21 @@ _OURS = ("inputs", "input_ids", "inputs_embeds", "attention_mask", "position_ids
 
 
 class Watched(NamedTuple):
-    """What a call of :meth:`LiveSession.watch` led to.
+    """What a call of :meth:`~avfusion.models.LiveSession.watch` led to.
 
     Attributes:
         spans: ``(window, 2)`` seconds of the windows that it finished, float64.
         late: by stream, the tokens and pictures of this call that came after their frame was closed, and were left out.
         forgotten: windows that the memory dropped.
-        seen_until: seconds up to which frames are closed: what the next answer can know of; ``-inf`` before the first.
+        seen_until: seconds up to what the next answer can know of; ``-inf`` before the first.
+
+    Example:
+        >>> import torch
+        >>> from avfusion.models import Watched
+        >>> spans = torch.tensor([[0.0, 5.0]], dtype=torch.float64)
+        >>> watched = Watched(spans=spans, late={"visual": 0, "audio": 0}, forgotten=0, seen_until=6.5)
+        >>> len(watched.spans), watched.seen_until  # session.watch(pictures, sound)
+        (1, 6.5)
     """
 
     spans: Float[Tensor, "window 2"]

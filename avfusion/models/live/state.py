@@ -20,6 +20,14 @@ class KeptWindows(NamedTuple):
         spans: ``(1, window, 2)`` seconds, float64.
         numbers: ``(1, window)`` int64: how many windows had been finished before each.
         finished: ``(1,)`` int64: windows that have been finished so far, whether kept or not.
+
+    Example:
+        >>> import torch
+        >>> from avfusion.models import KeptWindows
+        >>> spans = torch.tensor([[[0.0, 5.0], [5.0, 10.0]]], dtype=torch.float64)
+        >>> kept = KeptWindows(torch.zeros(1, 2, 4, 16), spans, torch.tensor([[0, 1]]), torch.tensor([2]))
+        >>> kept.embeddings.shape[1], int(kept.finished)  # session.kept, when nothing has been forgotten
+        (2, 2)
     """
 
     embeddings: Float[Tensor, "1 window query llm_dim"]

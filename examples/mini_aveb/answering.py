@@ -42,6 +42,13 @@ def save(model: AudioVisualLanguageModel, tokenizer: PreTrainedTokenizerFast, va
     """Everything that :func:`load` needs."""
     model.save_pretrained(folder, save_encoders=True)
     tokenizer.save_pretrained(folder)
+    parts = {
+        "encoders": model.encoders.values(),
+        "connector": [model.connector],
+        "language_model": [model.language_model],
+    }
+    counts = {name: sum(one.numel() for part in of for one in part.parameters()) for name, of in parts.items()}
+    (folder / "parameters.json").write_text(json.dumps(counts) + "\n")
     (folder / "variant.json").write_text(json.dumps(asdict(variant), indent=1) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""The generated set as training needs it: questions, answers, and the frozen towers' tokens, computed once."""
+"""The generated set as training needs it: questions, answers, media, and batches of the towers' tokens."""
 
 import json
 import random
@@ -9,14 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from avfusion import Frames, TokenStream
 from avfusion.aveb import Record, Request, make_request, read_records, shuffled
 from avfusion.aveb.mini import MAKERS
-from avfusion.media import Media, collate_media, load_media
-from examples.mini_aveb.labels import heard, seen
-from examples.mini_aveb.towers import AUDIO_RATE, DIM, FRAME_RATE, PIXELS, TOKENS, Towers
+from avfusion.media import Media, load_media
+from examples.mini_aveb.towers import AUDIO_RATE, DIM, FRAME_RATE, PIXELS, TOKENS
 
 Features = dict[str, Frames | TokenStream]
 
@@ -72,28 +70,6 @@ def media_of(pairs: Sequence[tuple[Record, Any]]) -> list[Media]:
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(read, [record for record, _ in pairs])
         return [media for media in found if media is not None]  # every record of the set has media
-
-
-@torch.no_grad()
-def encode(towers: Towers, pairs: Sequence[tuple[Record, dict[str, Any]]], name: str) -> list[Item]:
-    """The towers' tokens of every record."""
-    audio, vision = towers.encoders(frozen=True)
-    items = []
-    for first in tqdm(range(0, len(pairs), 32), f"encoding {name}", unit="batch", disable=None):
-        chosen = pairs[first : first + 32]
-        video, waveform = collate_media(media_of(chosen))
-        frames = None if video is None else vision(video)
-        stream = None if waveform is None else audio(waveform)
-        for row, (record, truth) in enumerate(chosen):
-            pictures = None if frames is None else _kept(frames.tokens[row], frames.frame_mask[row])
-            sound = None if stream is None else _kept(stream.tokens[row], stream.mask[row])
-            shown = None if pictures is None else seen(truth, len(pictures)).bool()
-            items.append(Item(record, pictures, sound, shown, None if sound is None else heard(truth, len(sound))))
-    return items
-
-
-def _kept(tokens: Tensor, mask: Tensor) -> Tensor | None:
-    return tokens[mask].half() if mask.any() else None
 
 
 def collate(items: Sequence[Item], frame_rate: float) -> Features:

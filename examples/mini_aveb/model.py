@@ -42,7 +42,7 @@ class Variant:
 
     name: str
     frame_rate: float = 4.0
-    window_frames: int = 20
+    window_frames: int = 10
     causal: bool = True
     synchronised: bool = True
     diversity: float = 0.01

@@ -1,15 +1,14 @@
 """Connector and language model learn the tasks, and answer them."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from avfusion.aveb import Request, get_task, shuffled
-from avfusion.aveb.mini import judge
-from avfusion.aveb.runner import Answer, score_answers
+from avfusion.aveb import Request, shuffled
+from avfusion.aveb.runner import Answer
 from avfusion.models import AudioVisualLanguageModel, prepare_inputs
 from examples.mini_aveb.data import Features, Item, batches, collate, request_of
 from examples.mini_aveb.model import Variant
@@ -17,7 +16,6 @@ from examples.mini_aveb.optimising import optimise
 from examples.mini_aveb.text import as_prompt
 
 ITEMS_PER_STEP = 32
-METRICS = {"spider": "cider"}  # SPIDEr needs Java
 
 
 def train(
@@ -91,13 +89,4 @@ def examine(
         for item, text in zip(batch, texts, strict=True):
             shown = shuffled(item.record, 0)
             found.setdefault(item.record.task, []).append(Answer.of(item.record, shown, text))
-    return found
-
-
-def figures(answers: Mapping[str, Sequence[Answer]]) -> dict[str, float]:
-    """The task's own metric of each task; CIDEr-D of sounds' captions."""
-    found = {}
-    for task, said in answers.items():
-        metric = METRICS.get(get_task(task).metric, get_task(task).metric)
-        found[task] = score_answers(said, judge=judge, metric=metric, resamples=1).scores[metric].value
     return found

@@ -1,0 +1,34 @@
+"""How much is generated and trained."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the results.
+
+    Attributes:
+        seed: of the files and of everything that is drawn in training.
+        train_items: of each task.
+        test_items: of each task.
+        tower_steps: of pretraining the towers.
+        connector_steps: of pretraining the connector.
+        steps: of training connector and language model.
+    """
+
+    seed: int = 0
+    train_items: int = 300
+    test_items: int = 100
+    tower_steps: int = 400
+    connector_steps: int = 100
+    steps: int = 600
+
+
+WHOLE = Settings()
+"""Of the reference model."""
+
+STUDY = Settings()
+"""Of each run of the study."""
+
+SMOKE = Settings(train_items=2, test_items=2, tower_steps=2, connector_steps=2, steps=2)
+"""All of it in a minute, to see that it runs."""

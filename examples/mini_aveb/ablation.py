@@ -46,20 +46,27 @@ def study(
     wanted = [(seed, variant) for seed in range(seeds) for variant in variants.values()]
     done = _done(path, wanted)
     waiting = [pair for pair in wanted if _key(*pair) not in done]
-    if waiting:
-        context = get_context("spawn")
-        with (
-            ProcessPoolExecutor(min(workers, len(waiting)), context, _begin, (out, settings)) as pool,
-            path.open("a", encoding="utf-8") as file,
-        ):
-            for future in as_completed([pool.submit(run_one, *pair) for pair in waiting]):
-                row = future.result()
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-                done[row["seed"], row["variant"]["name"]] = row
-                print(f"seed {row['seed']}, {row['variant']['name']}: {row['seconds']:.0f} s", flush=True)
+    with path.open("a", encoding="utf-8") as file:
+        for row in _runs(out, settings, waiting, workers):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            done[row["seed"], row["variant"]["name"]] = row
+            print(f"seed {row['seed']}, {row['variant']['name']}: {row['seconds']:.0f} s", flush=True)
     return [done[_key(*pair)] for pair in wanted]
+
+
+def _runs(out: Path, settings: Settings, waiting: Sequence[tuple[int, Variant]], workers: int) -> Iterator[Row]:
+    """Rows as they are done; a single worker is this process."""
+    if not waiting:
+        return
+    if workers == 1:
+        _begin(out, settings)
+        yield from (run_one(*pair) for pair in waiting)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (out, settings)) as pool:
+        for future in as_completed([pool.submit(run_one, *pair) for pair in waiting]):
+            yield future.result()
 
 
 def _key(seed: int, variant: Variant) -> tuple[int, str]:

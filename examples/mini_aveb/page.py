@@ -16,7 +16,7 @@ from examples.mini_aveb.variants import FINDINGS, FULL, Finding
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "mini_aveb_ablation.json"
 PAGE = ROOT / "docs" / "ablation.md"
-REMARKS = Path(__file__).with_name("remarks.md")
+HEAD, REMARKS = (Path(__file__).with_name(name) for name in ("head.md", "remarks.md"))
 COLUMNS = (*GROUPS, "all")
 
 
@@ -26,8 +26,9 @@ def results_of(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
     return {
         "command": "python -m examples.mini_aveb ablation",
         "note": (
-            "shares: of what the right answers score, 0 to 1 (speech: 1 - word error rate). figures: each task's metric, "
-            "0 to 1, CIDEr-D 0 to 10. margin: half of the 95 % interval over seeds (Student's t). seconds: of the processor."
+            "shares: of what the right answers score, 0 to 1 (speech: 1 - word error rate). "
+            "figures: each task's metric, 0 to 1, CIDEr-D 0 to 10. "
+            "margin: half of the 95 % interval over seeds (Student's t). seconds: of the processor."
         ),
         "settings": asdict(settings),
         "groups": {name: list(tasks) for name, tasks in GROUPS.items()},
@@ -57,12 +58,12 @@ def render(results: dict[str, Any], plots: Sequence[Path] = ()) -> str:
     pictures = [f"![{path.stem.replace('_', ' ')}](_static/{path.name})\n" for path in plots]
     return "\n".join(
         [
-            _HEAD.format(seeds=seeds, **results["settings"]),
+            HEAD.read_text(encoding="utf-8").format(seeds=seeds, **results["settings"]),
             "## What the papers found, and what is seen here\n",
             _findings(runs),
             REMARKS.read_text(encoding="utf-8"),
             "## Every variant\n",
-            f"Shares of what the right answers score, times 100: mean ± half of the 95 % interval over {seeds} seeds.\n",
+            f"Shares of what the right answers score, times 100: mean ± half of the 95 % interval of {seeds} seeds.\n",
             _table(("variant", *COLUMNS, "tokens a clip"), (_variant(runs, name) for name in runs.variants)),
             "Differences to the full model with the same seed; bold where the interval leaves out 0.\n",
             _table(("variant", *COLUMNS), (_difference(runs, name) for name in runs.variants if name != FULL.name)),
@@ -73,22 +74,6 @@ def render(results: dict[str, Any], plots: Sequence[Path] = ()) -> str:
             _machine(results),
         ]
     )
-
-
-_HEAD = """\
-# What each part buys
-
-This page is written by `python -m examples.mini_aveb ablation --publish` from its
-[results file](https://github.com/avfusion/avfusion/blob/main/benchmarks/results/mini_aveb_ablation.json). It trains the tiny
-reference model of [`examples/mini_aveb`](https://github.com/avfusion/avfusion/tree/main/examples/mini_aveb) on
-[the benchmark in small](aveb.md#the-benchmark-in-small), difficulty easy, again and again with one part taken away or changed, and
-puts each model to the test split: {train_items} items of each of the eleven tasks to learn from, {test_items} to be asked,
-{steps} steps, {seeds} seeds of each variant. Towers, files and steps are the same for all; seeds draw weights and batches.
-
-A clip of a few seconds stands for one of minutes here, and a model of a million parameters for one of thirteen billion: what is
-shown is what a part does where a task depends on it, not how much it brings at full size. The full model has windows of 2.5 s with a
-query for each of their ten pictures, four a second, causal attention, and λ = 0.01.
-"""
 
 
 def _findings(runs: Runs) -> str:
@@ -140,7 +125,8 @@ def _machine(results: dict[str, Any]) -> str:
     hours = sum(row["seconds"] for row in results["runs"]) / 3600
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
-        f"{len(results['runs'])} runs, {hours:.1f} processor hours on {hardware['processor']}, {hardware['cores']} cores; "
+        f"{len(results['runs'])} runs, {hours:.1f} processor hours on {hardware['processor']}, "
+        f"{hardware['cores']} cores; "
         f"{named}; commit `{(results['commit'] or 'none')[:12]}`; {results['date']}.\n"
     )
 

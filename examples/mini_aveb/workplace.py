@@ -20,6 +20,8 @@ from examples.mini_aveb.settings import Settings
 from examples.mini_aveb.text import as_prompt, build_tokenizer
 from examples.mini_aveb.towers import Towers
 
+SPLITS = ("train", "test")
+
 
 class Workplace:
     """A folder in which stages leave what they made; one that is cut begins that stage again.
@@ -66,7 +68,10 @@ class Workplace:
 
     def items(self, split: str) -> list[Item]:
         """Records of a split with the towers' tokens."""
-        return read_items(self.out / f"{split}.safetensors", self.pairs(split))
+        return read_items(self._tokens(split), self.pairs(split))
+
+    def _tokens(self, split: str) -> Path:
+        return self.out / f"{split}.safetensors"
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Knows the words of the training split, its candidates and answers included."""
@@ -80,17 +85,18 @@ class Workplace:
             shutil.rmtree(self.data, ignore_errors=True)
             with self.stage("files"):
                 items = {"train": settings.train_items, "test": settings.test_items}
-                generate(self.data, seed=settings.seed, items=items, workers=2)
+                generate(self.data, seed=settings.seed, items=items, workers=1 + (sum(items.values()) > 50))
+        if not all(file.exists() for file in (towers_file, *map(self._tokens, SPLITS))):
+            media = {split: media_of(self.pairs(split)) for split in SPLITS}
         if not towers_file.exists():
             with self.stage("towers"):
                 torch.manual_seed(settings.seed)
-                towers, pairs = Towers(), self.pairs("train")
-                pretrain_towers(towers, pairs, media_of(pairs), steps=settings.tower_steps, seed=settings.seed)
+                towers, steps = Towers(), settings.tower_steps
+                pretrain_towers(towers, self.pairs("train"), media["train"], steps=steps, seed=settings.seed)
                 write(towers.state_dict(), towers_file)
         towers = read_towers(towers_file)
-        for split in ("train", "test"):
-            file = self.out / f"{split}.safetensors"
-            if not file.exists():
+        for split in SPLITS:
+            if not self._tokens(split).exists():
                 with self.stage(f"tokens of {split}"):
-                    write(encode(towers, self.pairs(split), split), file)
+                    write(encode(towers, self.pairs(split), media[split]), self._tokens(split))
         return towers

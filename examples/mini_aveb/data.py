@@ -21,12 +21,12 @@ Features = dict[str, Frames | TokenStream]
 
 def read(request: Request | Record, frame_rate: float = FRAME_RATE) -> Media | None:
     """The media of a request with so many pictures a second, or ``None`` if there are none."""
-    span = {} if request.span is None else {"start": request.span[0], "end": request.span[1]}
+    start, end = request.span or (0.0, None)
     video = waveform = None
     duration = 0.0
     for path in dict.fromkeys((request.video or request.image, request.audio)):
         if path is not None:
-            media = load_media(path, frame_rate=frame_rate, size=PIXELS, **span)
+            media = load_media(path, frame_rate=frame_rate, size=PIXELS, start=start, end=end)
             video = media.video if path in (request.video, request.image) else video
             waveform = media.waveform if path == request.audio else waveform
             duration = max(duration, media.duration)
@@ -86,7 +86,7 @@ def collate(items: Sequence[Item], frame_rate: float) -> Features:
             starts = torch.arange(real) / frame_rate
             spans[row, :real] = torch.stack([starts, starts + 1 / frame_rate], -1)
             if item.record.image is not None:
-                spans[row, 0] = torch.tensor([0.0, torch.inf])
+                spans[row, 0] = torch.tensor([-torch.inf, torch.inf])
     sounds = [torch.zeros(0, DIM) if item.audio is None else item.audio.float() for item in items]
     features: Features = {}
     if count:

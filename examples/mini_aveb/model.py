@@ -71,12 +71,18 @@ def _connector(variant: Variant, streams: tuple[str, ...], queries: int, hidden_
     )
     # Steps are few and large here; queries as small as they are drawn would be thrown about by each.
     nn.init.normal_(qformer.query_tokens)
-    size = {"window_encoder": qformer, "window_frames": variant.window_frames, "llm_dim": HIDDEN}
+    projector: SlidingWindowProjector
     if variant.fine:
-        projector = MultiResolutionProjector(**size, fine_window_frames=1, fine_num_queries=1)
-        nn.init.normal_(projector.fine_query_tokens)
+        projector = multi = MultiResolutionProjector(
+            window_encoder=qformer,
+            window_frames=variant.window_frames,
+            fine_window_frames=1,
+            fine_num_queries=1,
+            llm_dim=HIDDEN,
+        )
+        nn.init.normal_(multi.fine_query_tokens)
     else:
-        projector = SlidingWindowProjector(**size)
+        projector = SlidingWindowProjector(window_encoder=qformer, window_frames=variant.window_frames, llm_dim=HIDDEN)
     return AudioVisualConnector(
         synchroniser=FrameSynchroniser(
             visual_dim=DIM if "visual" in streams else None,

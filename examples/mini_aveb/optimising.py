@@ -1,5 +1,6 @@
 """Steps of AdamW, for every stage of training."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -11,9 +12,7 @@ def optimise(title: str, rates: Mapping[nn.Module, float], losses: Callable[[], 
     """Steps on ``losses()``, each module at its rate, with a progress bar; the mean of the last losses."""
     groups = [{"params": [*module.parameters()], "lr": rate} for module, rate in rates.items()]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, [*rates.values()], total_steps=steps, pct_start=max(0.1, 2 / steps)
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share(step, steps))
     recent = 0.0
     for step in (progress := tqdm(range(steps), title, unit="step", disable=None)):
         loss = losses()
@@ -26,3 +25,8 @@ def optimise(title: str, rates: Mapping[nn.Module, float], losses: Callable[[], 
         if step % 10 == 0:
             progress.set_postfix(loss=f"{recent:.3f}")
     return recent
+
+
+def _share(step: int, steps: int) -> float:
+    """Of the rate: up in a tenth of the steps, then down along a cosine."""
+    return min((step + 1) / max(1, steps // 10), 0.5 + 0.5 * math.cos(math.pi * step / steps))

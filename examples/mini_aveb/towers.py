@@ -1,6 +1,6 @@
 """The two tiny networks that see and hear."""
 
-from timm.models.convnext import ConvNeXt
+from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -16,7 +16,7 @@ PIXELS = 64
 
 
 class Towers(nn.Module):
-    """A ConvNeXt of timm and a Whisper encoder of transformers, both so small that they train in a minute."""
+    """A ResNet of timm and a Whisper encoder of transformers, both so small that they train in a minute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,13 +29,21 @@ class Towers(nn.Module):
                 max_source_positions=round(LONGEST * AUDIO_RATE),
             )
         )
-        self.convnext = ConvNeXt(
-            depths=(1, 1, 2, 1), dims=(24, 48, DIM, DIM), output_stride=16, num_classes=0, ls_init_value=None
+        self.convolutions = ResNet(
+            BasicBlock,
+            (1, 1, 1, 1),
+            channels=(24, 48, DIM, DIM),
+            stem_type="deep",
+            stem_width=12,
+            output_stride=16,
+            num_classes=0,
         )
 
     def encoders(self, *, frozen: bool) -> tuple[WhisperAudioEncoder, TimmVisualEncoder]:
         """As the library takes them."""
         return (
             WhisperAudioEncoder(model=self.whisper, feature_extractor=WhisperFeatureExtractor(), frozen=frozen),
-            TimmVisualEncoder(model=self.convnext, image_size=(PIXELS, PIXELS), frame_batch_size=256, frozen=frozen),
+            TimmVisualEncoder(
+                model=self.convolutions, image_size=(PIXELS, PIXELS), frame_batch_size=256, frozen=frozen
+            ),
         )

@@ -72,8 +72,14 @@ def answer(
         index = torch.arange(len(requests)) if index is None else index
         counts = model.num_placeholders(features=features)[index].where(index >= 0, 0)
     inputs = prepare_inputs(tokenizer, [as_prompt(request) for request in requests], counts)
-    media = {"features": features, "media_index": index} if features else {}
-    ids = model.generate(inputs["input_ids"], inputs["attention_mask"], **media, max_new_tokens=16, do_sample=False)
+    ids = model.generate(
+        inputs["input_ids"],
+        inputs["attention_mask"],
+        features=features or None,
+        media_index=index if features else None,
+        max_new_tokens=16,
+        do_sample=False,
+    )
     return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 

@@ -58,7 +58,7 @@ def test_thinned_tokens_are_those_of_files_read_at_that_rate(
             real = stream.mask[0]
             assert torch.equal(features["audio"].mask[0], torch.ones(int(real.sum()), dtype=torch.bool))
             torch.testing.assert_close(stream.tokens[0, real], features["audio"].tokens[0], atol=0.02, rtol=0.01)
-            torch.testing.assert_close(stream.spans[0, real], features["audio"].spans[0], atol=1e-3, rtol=0)
+            torch.testing.assert_close(stream.timestamps[0, real], features["audio"].timestamps[0], atol=1e-3, rtol=0)
 
 
 def test_a_batch_holds_what_each_item_gives_alone(items: list[Item]) -> None:

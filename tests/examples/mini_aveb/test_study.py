@@ -33,7 +33,7 @@ def _row(seed: int, variant: Variant, share: float = 0.5) -> Row:
     }
 
 
-class _Cut(Exception):
+class _CutError(Exception):
     """The process is killed."""
 
 
@@ -70,11 +70,11 @@ def test_a_study_that_was_cut_goes_on(
 
     def dying(seed: int, variant: Variant) -> Row:
         if len(asked) == cut:
-            raise _Cut
+            raise _CutError
         return run_one(seed, variant)
 
     monkeypatch.setattr(ablation, "run_one", dying)
-    with pytest.raises(_Cut):
+    with pytest.raises(_CutError):
         _study(tmp_path)
     file = tmp_path / "runs.jsonl"
     assert len(file.read_text().splitlines()) == cut
@@ -123,7 +123,7 @@ def test_right_answers_have_the_whole_share() -> None:
 
 def test_shares_of_wrong_answers() -> None:
     answers = {
-        "asr": [_answer("asr", "one two three four", "one two")],
+        "asr": [_answer("asr", "red left blue up", "red left")],
         "avsr": [_answer("avsr", "red", "no such words at all")],
         "avm": [_answer("avm", "Yes", "yes"), _answer("avm", "No", "yes")],
     }

@@ -38,6 +38,7 @@ class Item(NamedTuple):
 
     Attributes:
         record: what is asked and what is right.
+        truth: what the generator says of it.
         visual: ``(frame, TOKENS, DIM)`` float16 at :data:`FRAME_RATE`, one frame for a still picture, or ``None``.
         audio: ``(time, DIM)`` float16 at :data:`AUDIO_RATE`, or ``None``.
         seen: ``(frame, SEEN)`` bool: what is in each picture, if the generator told.
@@ -45,6 +46,7 @@ class Item(NamedTuple):
     """
 
     record: Record
+    truth: dict[str, Any]
     visual: Tensor | None
     audio: Tensor | None
     seen: Tensor | None

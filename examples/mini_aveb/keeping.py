@@ -41,7 +41,7 @@ def items_of(tokens: dict[str, Tensor], pairs: Pairs) -> list[Item]:
     for record, truth in pairs:
         visual, audio = tokens.get(f"{record.id}/visual"), tokens.get(f"{record.id}/audio")
         shown = None if visual is None else seen(truth, len(visual)).bool()
-        items.append(Item(record, visual, audio, shown, None if audio is None else heard(truth, len(audio))))
+        items.append(Item(record, truth, visual, audio, shown, None if audio is None else heard(truth, len(audio))))
     return items
 
 

@@ -71,6 +71,10 @@ def _connector(variant: Variant, streams: tuple[str, ...], queries: int, hidden_
     )
     # Steps are few and large here; queries as small as they are drawn would be thrown about by each.
     nn.init.normal_(qformer.query_tokens)
+    # Nor would they learn in time which place of a picture a slot is, if places of a frame began alike.
+    with torch.no_grad():
+        places = qformer.position_embedding.view(variant.window_frames, slots, -1)
+        places += 0.5 * torch.randn_like(places[:1])
     projector: SlidingWindowProjector
     if variant.fine:
         projector = multi = MultiResolutionProjector(

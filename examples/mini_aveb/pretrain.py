@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avfusion import Video
+from avfusion import DiversityLoss, Video
 from avfusion.aveb import Record
 from avfusion.aveb.mini import LEVELS, still
 from avfusion.aveb.mini.vocabulary import COLOURS, SHAPES, SPOKEN
@@ -111,6 +111,7 @@ def pretrain_connector(
     A window's share for each of its queries is as long as the others; the diversity loss counts here too.
     """
     connector, choose = model.connector, batches(items, _CLIPS, random.Random(seed))
+    diversity = DiversityLoss(weight=variant.diversity)
     naming = nn.Linear(HIDDEN, SEEN + len(HEARD))
     nn.init.constant_(naming.bias, _RARE)
 
@@ -127,10 +128,10 @@ def pretrain_connector(
             wanted, real = _targets(batch, out.embeddings.shape[1], seconds)
             said = naming(out.embeddings[real])[:, told]
             missed = F.binary_cross_entropy_with_logits(said, wanted[real][:, told], reduction="none")
-            loss = loss + missed.sum(1).mean() + model.diversity_loss(out.query_states, out.window_mask)
+            loss = loss + missed.sum(1).mean() + diversity(out.query_states, out.window_mask)
         return loss
 
-    return optimise("connector", {connector: 2e-3, naming: 2e-3}, losses, steps=steps)
+    return optimise("connector", {connector: 3e-3, naming: 3e-3}, losses, steps=steps)
 
 
 def _parts(connector: nn.Module) -> list[tuple[Any, tuple[str, ...], slice]]:

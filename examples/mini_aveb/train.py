@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from avfusion.aveb import Request, shuffled
 from avfusion.aveb.runner import Answer
 from avfusion.models import AudioVisualLanguageModel, prepare_inputs
+from examples.mini_aveb.asking import ask
 from examples.mini_aveb.data import Features, Item, batches, collate, request_of
 from examples.mini_aveb.model import Variant
 from examples.mini_aveb.optimising import optimise
@@ -27,21 +28,23 @@ def train(
     steps: int,
     seed: int,
 ) -> float:
-    """Trains connector and language model on every task at once; candidates are in another order every time."""
+    """Trains connector and language model on every task at once, with more questions than the records ask."""
     choose = random.Random(seed)
     drawn = batches(items, ITEMS_PER_STEP, choose)
 
     def losses() -> Tensor:
         batch = next(drawn)
         features = collate(batch, variant.frame_rate)
-        asked = [request_of(item.record, choose.randrange(2**32)) for item in batch]
+        rows = [(place, record) for place, item in enumerate(batch) for record in ask(item.record, item.truth, choose)]
+        asked = [request_of(record, choose.randrange(2**32)) for _, record in rows]
+        index = torch.tensor([place for place, _ in rows])
         inputs = prepare_inputs(
             tokenizer,
             [as_prompt(request) for request, _ in asked],
-            model.num_placeholders(features=features),
+            model.num_placeholders(features=features)[index],
             answers=[answer for _, answer in asked],
         )
-        return model(**inputs, features=features).loss
+        return model(**inputs, features=features, media_index=index).loss
 
     model.train()
     # Until the language model looks at the embeddings, their gradients are noise; Adam would make full steps of it.

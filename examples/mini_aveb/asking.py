@@ -10,20 +10,21 @@ from avfusion.aveb import Record
 from avfusion.aveb.mini.vocabulary import DIGITS
 from examples.mini_aveb.labels import THINGS
 
-MOST = 3
-"""Questions about one clip in a step."""
+MOST = {"video": 6, "image": 2}
+"""Questions about one clip in a step: what happens when is harder to learn than what there is."""
 
 
 def ask(record: Record, truth: Mapping[str, Any], choose: random.Random) -> list[Record]:
     """The record, and a few others about the same files, asked in the ways of the benchmark's tasks."""
     found = []
     if "scenes" in truth:
-        found += [_follows(record, truth["scenes"], choose) for _ in range(2)]
+        found += [_follows(record, truth["scenes"], choose) for _ in range(3)]
     if "scenes" in truth and "sounds" in truth:
         found += _while_heard(record, truth)
     if record.image is not None and len(truth.get("things", ())):
         found += _about_things(record, truth["things"])
-    return [record, *choose.sample(found, min(len(found), MOST - 1))]
+    most = MOST["image" if record.video is None else "video"]
+    return [record, *choose.sample(found, min(len(found), most - 1))]
 
 
 def _follows(record: Record, scenes: Sequence[str], choose: random.Random) -> Record:

@@ -109,8 +109,8 @@ def thin(values: Tensor, item: Item, frame_rate: float) -> Tensor:
     return values[places.clamp(max=len(values) - 1)]
 
 
-def batches(items: Sequence[Item], size: int, choose: random.Random) -> Iterator[list[Item]]:
-    """Epoch after epoch of batches; those of a batch are of like length, so that little is padding."""
+def batches(items: Sequence[Item], size: int, choose: random.Random) -> Iterator[list[int]]:
+    """Epoch after epoch of batches of places; those of a batch are of like length, so that little is padding."""
     while True:
         order = choose.sample(range(len(items)), len(items))
         pools = [order[first : first + 16 * size] for first in range(0, len(order), 16 * size)]
@@ -118,8 +118,7 @@ def batches(items: Sequence[Item], size: int, choose: random.Random) -> Iterator
         for pool in pools:
             pool.sort(key=lambda place: items[place].seconds)
             cut += [pool[first : first + size] for first in range(0, len(pool), size)]
-        for places in choose.sample(cut, len(cut)):
-            yield [items[place] for place in places]
+        yield from choose.sample(cut, len(cut))
 
 
 def request_of(record: Record, seed: int) -> tuple[Request, str]:

@@ -27,5 +27,5 @@ def fit(
     torch.manual_seed(seed)
     model = build_model(variant, towers, tokenizer)
     pretrain_connector(model, items, variant, steps=settings.connector_steps, seed=seed)
-    train(model, tokenizer, items, variant, steps=settings.steps, seed=seed)
+    train(model, tokenizer, items, variant, reading_steps=settings.reading_steps, steps=settings.steps, seed=seed)
     return model

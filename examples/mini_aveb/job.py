@@ -1,11 +1,14 @@
 """The whole job: what the workplace prepares, training, the benchmark, and its report."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from avfusion.aveb.__main__ import main as benchmark
+from avfusion.aveb.mini import judge
+from avfusion.aveb.runner import TaskScore, find_data, read_answers, score_answers, write_report
 from benchmarks.machine import describe
 from examples.mini_aveb.answering import save
 from examples.mini_aveb.fitting import fit
@@ -15,8 +18,10 @@ from examples.mini_aveb.variants import FULL
 from examples.mini_aveb.workplace import Workplace
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "mini_aveb.json"
-JUDGE = "avfusion.aveb.mini:judge"
 MODEL = "examples.mini_aveb.answering:load"
+
+
+Scores = Mapping[str, TaskScore]
 
 
 def run(out: Path, settings: Settings, *, publish: bool = False) -> dict[str, Any]:
@@ -31,43 +36,42 @@ def run(out: Path, settings: Settings, *, publish: bool = False) -> dict[str, An
             model = fit(towers, tokenizer, place.items("train"), FULL, settings, seed=settings.seed)
             save(model, tokenizer, FULL, folder)
     with place.stage("benchmark"):
-        _benchmark(place, folder)
-    results = _results(place, folder)
+        scores = _benchmark(place, folder)
+    results = _results(place, folder, scores)
     for path in [out / "results.json"] + [RESULTS] * publish:
         path.write_text(json.dumps(results, indent=1) + "\n")
     return results
 
 
-def _benchmark(place: Workplace, folder: Path) -> None:
-    """The commands that anyone would give; answers that are there are not asked for again."""
-    asked = ["--data", f"{place.data / 'test'}", "--batch-size", "32"]
-    model = ["--model", MODEL, "--model-option", f"model={folder}"]
-    answers = {"model": [], "blind": ["--blind"]}
-    for name, more in answers.items():
-        _command("run", *model, *asked, *more, "--out", f"{place.out / name}_answers")
-        _command("score", f"{place.out / name}_answers", "--judge", JUDGE, "--out", f"{place.out / name}.json")
-    folders = [f"{place.out / name}_answers" for name in answers]
-    _command("report", *folders, "--names", *answers, "--judge", JUDGE, "--out", f"{place.out / 'report'}")
+def _benchmark(place: Workplace, folder: Path) -> dict[str, Scores]:
+    """What anyone would do: ``run``, ``score`` and ``report``; answers that are there are not asked for again."""
+    found = {}
+    for name, more in {"model": [], "blind": ["--blind"]}.items():
+        answers = place.out / f"{name}_answers"
+        asked = ["--data", f"{place.data / 'test'}", "--batch-size", "32", "--out", f"{answers}", *more]
+        if code := benchmark(["run", "--model", MODEL, "--model-option", f"model={folder}", *asked]):
+            raise SystemExit(code)  # it has said why
+        found[name] = {
+            task: score_answers(read_answers(answers / f"{task}.jsonl"), judge=judge)
+            for task in find_data([f"{place.data / 'test'}"])
+        }
+    write_report(found, place.out / "report")
+    return found
 
 
-def _command(*arguments: str) -> None:
-    if code := benchmark(arguments):
-        raise SystemExit(code)  # it has said why
-
-
-def _results(place: Workplace, folder: Path) -> dict[str, Any]:
+def _results(place: Workplace, folder: Path, scores: Mapping[str, Scores]) -> dict[str, Any]:
     """Of each task the model's figure, the blind model's, and that of the best answer that is always the same."""
-    seen, blind = (json.loads((place.out / f"{name}.json").read_text()) for name in ("model", "blind"))
+    seen, blind = scores["model"], scores["blind"]
     same = constants({task: [record for record, _ in place.pairs("test") if record.task == task] for task in seen})
-    tasks = {}
-    for task in seen:
-        metric = metric_of(task)
-        tasks[task] = {
-            "metric": metric,
-            **seen[task]["scores"][metric],
-            "blind": blind[task]["scores"][metric]["value"],
+    tasks = {
+        task: {
+            "metric": (metric := metric_of(task)),
+            **seen[task].scores[metric]._asdict(),
+            "blind": blind[task].scores[metric].value,
             "always_the_same": same[task],
         }
+        for task in seen
+    }
     return {
         "command": "python -m examples.mini_aveb",
         "note": "Figures are 0 to 1, CIDEr-D 0 to 10; of wer, less is better.",

@@ -22,7 +22,7 @@ from examples.mini_aveb.model import HIDDEN, SeparateConnector, Variant
 from examples.mini_aveb.optimising import optimise
 from examples.mini_aveb.towers import AUDIO_RATE, DIM, FRAME_RATE, Towers
 
-_PICTURES, _SOUNDS, _CLIPS = 66, 16, 32  # of a step
+_PICTURES, _SOUNDS, _CLIPS = 66, 16, 20  # of a step
 _RARE = -4.0  # log odds: most things are not there, and a hundred steps would go into learning that first
 _FEWEST = 3  # tokens of a sound that count
 
@@ -116,7 +116,7 @@ def pretrain_connector(
     nn.init.constant_(naming.bias, _RARE)
 
     def losses() -> Tensor:
-        batch = next(choose)
+        batch = [items[place] for place in next(choose)]
         features = collate(batch, variant.frame_rate)
         loss = torch.zeros(())
         for part, names, told in _parts(connector):

@@ -13,15 +13,17 @@ class Settings:
         test_items: of each task.
         tower_steps: of pretraining the towers.
         connector_steps: of pretraining the connector.
-        steps: of training connector and language model.
+        reading_steps: of training the language model alone.
+        steps: of training connector and language model together.
     """
 
     seed: int = 0
-    train_items: int = 300
+    train_items: int = 700
     test_items: int = 100
-    tower_steps: int = 400
-    connector_steps: int = 100
-    steps: int = 600
+    tower_steps: int = 700
+    connector_steps: int = 400
+    reading_steps: int = 1200
+    steps: int = 60
 
 
 WHOLE = Settings()
@@ -30,5 +32,5 @@ WHOLE = Settings()
 STUDY = Settings()
 """Of each run of the study."""
 
-SMOKE = Settings(train_items=2, test_items=2, tower_steps=2, connector_steps=2, steps=2)
+SMOKE = Settings(train_items=2, test_items=2, tower_steps=2, connector_steps=2, reading_steps=2, steps=2)
 """All of it in a minute, to see that it runs."""

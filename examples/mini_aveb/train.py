@@ -16,7 +16,7 @@ from examples.mini_aveb.model import Variant
 from examples.mini_aveb.optimising import optimise
 from examples.mini_aveb.text import as_prompt
 
-ITEMS_PER_STEP = 32
+_ITEMS = 16  # of a step
 
 
 def train(
@@ -25,32 +25,74 @@ def train(
     items: Sequence[Item],
     variant: Variant,
     *,
+    reading_steps: int,
     steps: int,
     seed: int,
 ) -> float:
-    """Trains connector and language model on every task at once, with more questions than the records ask."""
-    choose = random.Random(seed)
-    drawn = batches(items, ITEMS_PER_STEP, choose)
+    """Trains every task at once, with more questions than the records ask.
 
-    def losses() -> Tensor:
-        batch = next(drawn)
-        features = collate(batch, variant.frame_rate)
-        rows = [(place, record) for place, item in enumerate(batch) for record in ask(item.record, item.truth, choose)]
-        asked = [request_of(record, choose.randrange(2**32)) for _, record in rows]
-        index = torch.tensor([place for place, _ in rows])
-        inputs = prepare_inputs(
-            tokenizer,
-            [as_prompt(request) for request, _ in asked],
-            model.num_placeholders(features=features)[index],
-            answers=[answer for _, answer in asked],
+    First the language model alone learns to read the connector's embeddings, which stay as they are and are computed
+    once; then both learn together, the connector with the diversity loss.
+    """
+    choose = random.Random(seed)
+    embeddings = _embeddings(model, items, variant)
+    drawn = batches(items, _ITEMS, choose)
+
+    def reading() -> Tensor:
+        places = next(drawn)
+        inputs, index = _inputs(
+            tokenizer, [items[place] for place in places], choose, [len(embeddings[place]) for place in places]
         )
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        shown = torch.cat([embeddings[places[row]] for row in index.tolist()])
+        text = model.language_model.get_input_embeddings()(ids)
+        text = text.masked_scatter((ids == model.placeholder_token_id)[..., None], shown)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        out = model.language_model(
+            inputs_embeds=text, attention_mask=mask, position_ids=positions, labels=inputs["labels"]
+        )
+        return out.loss
+
+    def together() -> Tensor:
+        batch = [items[place] for place in next(drawn)]
+        features = collate(batch, variant.frame_rate)
+        inputs, index = _inputs(tokenizer, batch, choose, model.num_placeholders(features=features).tolist())
         return model(**inputs, features=features, media_index=index).loss
 
     model.train()
-    # Until the language model looks at the embeddings, their gradients are noise; Adam would make full steps of it.
-    loss = optimise("training", {model.language_model: 2e-3, model.connector: 1e-4}, losses, steps=steps)
+    optimise("reading", {model.language_model: 3e-3}, reading, steps=reading_steps)
+    loss = optimise("training", {model.language_model: 3e-4, model.connector: 3e-4}, together, steps=steps)
     model.eval()
     return loss
+
+
+@torch.no_grad()
+def _embeddings(model: AudioVisualLanguageModel, items: Sequence[Item], variant: Variant) -> list[Tensor]:
+    """``(position, HIDDEN)`` of every item."""
+    found: list[Tensor] = [torch.empty(0)] * len(items)
+    order = sorted(range(len(items)), key=lambda place: items[place].seconds)
+    model.connector.eval()
+    for first in range(0, len(order), 50):
+        places = order[first : first + 50]
+        out = model.connect(collate([items[place] for place in places], variant.frame_rate))
+        for row, place in enumerate(places):
+            found[place] = out.embeddings[row, out.mask[row]]
+    return found
+
+
+def _inputs(
+    tokenizer: PreTrainedTokenizerFast, batch: Sequence[Item], choose: random.Random, counts: Sequence[int]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Questions about a batch with their answers, and which item each row is about."""
+    rows = [(place, record) for place, item in enumerate(batch) for record in ask(item.record, item.truth, choose)]
+    asked = [request_of(record, choose.randrange(2**32)) for _, record in rows]
+    inputs = prepare_inputs(
+        tokenizer,
+        [as_prompt(request) for request, _ in asked],
+        [counts[place] for place, _ in rows],
+        answers=[answer for _, answer in asked],
+    )
+    return inputs, torch.tensor([place for place, _ in rows])
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from avfusion.aveb import Record
-from avfusion.media import Media, collate_media
-from examples.mini_aveb.data import Item
+from avfusion.media import collate_media
+from examples.mini_aveb.data import Item, media_of
 from examples.mini_aveb.labels import heard, seen
 from examples.mini_aveb.towers import Towers
 
@@ -19,15 +19,16 @@ Pairs = Sequence[tuple[Record, dict[str, Any]]]
 
 
 @torch.no_grad()
-def encode(towers: Towers, pairs: Pairs, media: Sequence[Media]) -> dict[str, Tensor]:
+def encode(towers: Towers, pairs: Pairs) -> dict[str, Tensor]:
     """Tokens by ``ID/visual``, ``(frame, TOKENS, DIM)``, and ``ID/audio``, ``(time, DIM)``, in float16."""
     audio, vision = towers.encoders(frozen=True)
     found = {}
     for first in tqdm(range(0, len(pairs), 32), "encoding", unit="batch", disable=None):
-        video, waveform = collate_media(media[first : first + 32])
+        chosen = pairs[first : first + 32]
+        video, waveform = collate_media(media_of(chosen))
         frames = None if video is None else vision(video)
         stream = None if waveform is None else audio(waveform)
-        for row, (record, _) in enumerate(pairs[first : first + 32]):
+        for row, (record, _) in enumerate(chosen):
             if frames is not None and (real := frames.frame_mask[row]).any():
                 found[f"{record.id}/visual"] = frames.tokens[row, real].half()
             if stream is not None and stream.mask[row].any():

@@ -1,9 +1,10 @@
 """The tiny reference model, and what an ablation may change in it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from avfusion import (
@@ -33,16 +34,18 @@ class Variant:
     Attributes:
         name: what it is called.
         frame_rate: pictures a second.
-        window_frames: frames of a window; each has as many queries.
+        window_frames: frames of a window.
+        queries: of a window.
         causal: attention from frame to frame before the queries look.
         synchronised: sound and pictures of a moment in one slot; else a Q-Former for each, of half the queries.
         diversity: weight of the diversity loss.
-        fine: also look at every frame by itself, with a query of its own.
+        fine: also look at each query's share of the frames by itself, with a query of its own.
     """
 
     name: str
     frame_rate: float = 4.0
-    window_frames: int = 10
+    window_frames: int = 8
+    queries: int = 4
     causal: bool = True
     synchronised: bool = True
     diversity: float = 0.01
@@ -52,7 +55,7 @@ class Variant:
 def build_connector(variant: Variant) -> nn.Module:
     """The connector of a variant."""
     if variant.synchronised:
-        return _connector(variant, ("visual", "audio"), variant.window_frames, HIDDEN)
+        return _connector(variant, ("visual", "audio"), variant.queries, HIDDEN)
     return SeparateConnector(variant)
 
 
@@ -80,7 +83,7 @@ def _connector(variant: Variant, streams: tuple[str, ...], queries: int, hidden_
         projector = multi = MultiResolutionProjector(
             window_encoder=qformer,
             window_frames=variant.window_frames,
-            fine_window_frames=1,
+            fine_window_frames=variant.window_frames // queries,
             fine_num_queries=1,
             llm_dim=HIDDEN,
         )
@@ -108,7 +111,7 @@ class SeparateConnector(Component):
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
-        queries = variant.window_frames // 2
+        queries = variant.queries // 2
         self.visual = _connector(variant, ("visual",), queries, SEPARATE_HIDDEN)
         self.audio = _connector(variant, ("audio",), queries, SEPARATE_HIDDEN)
         self.llm_dim = self.visual.llm_dim
@@ -131,10 +134,11 @@ def build_model(variant: Variant, towers: Towers, tokenizer: PreTrainedTokenizer
             vocab_size=len(tokenizer),
             hidden_size=HIDDEN,
             intermediate_size=2 * HIDDEN,
-            num_hidden_layers=3,
+            num_hidden_layers=2,
             num_attention_heads=4,
             max_position_embeddings=512,
             initializer_range=HIDDEN**-0.5,  # the usual 0.02 is for widths of thousands
+            tie_word_embeddings=True,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
@@ -148,3 +152,15 @@ def build_model(variant: Variant, towers: Towers, tokenizer: PreTrainedTokenizer
         placeholder_token_id=tokenizer.convert_tokens_to_ids(PLACEHOLDER),
         diversity_loss=DiversityLoss(weight=variant.diversity),
     )
+
+
+@torch.no_grad()
+def begin_words(
+    model: AudioVisualLanguageModel, tokenizer: PreTrainedTokenizerFast, directions: Mapping[str, Tensor]
+) -> None:
+    """Lets words begin as the connector says them, as they would be alike in a language model that had been trained."""
+    table = model.language_model.get_input_embeddings().weight
+    for word, direction in directions.items():
+        [index] = tokenizer(word)["input_ids"]
+        if index != tokenizer.unk_token_id:
+            table[index] = direction * table.norm(dim=1).mean()

@@ -105,33 +105,63 @@ def pretrain_towers(
 
 def pretrain_connector(
     model: AudioVisualLanguageModel, items: Sequence[Item], variant: Variant, *, steps: int, seed: int
-) -> float:
-    """Teaches the connector what to hand on: each embedding has to name what its share of the window holds.
+) -> dict[str, Tensor]:
+    """Teaches the connector what to hand on: each embedding has to name what its share of the window holds, half a
+    second by half a second.
 
     A window's share for each of its queries is as long as the others; the diversity loss counts here too.
+
+    Returns:
+        Of each word that names something the direction in which embeddings say it, ``(HIDDEN,)`` of length 1.
     """
     connector, choose = model.connector, batches(items, _CLIPS, random.Random(seed))
     diversity = DiversityLoss(weight=variant.diversity)
-    naming = nn.Linear(HIDDEN, SEEN + len(HEARD))
+    names = SEEN + len(HEARD)
+    naming = nn.Linear(HIDDEN, _shares(connector, variant) * names)
     nn.init.constant_(naming.bias, _RARE)
 
     def losses() -> Tensor:
         batch = [items[place] for place in next(choose)]
         features = collate(batch, variant.frame_rate)
         loss = torch.zeros(())
-        for part, names, told in _parts(connector):
-            given = {name: features[name] for name in names if name in features}
+        for part, streams, told in _parts(connector):
+            given = {name: features[name] for name in streams if name in features}
             if not given:
                 continue
             out = part(**given)
-            seconds = variant.window_frames / part.projector.num_queries / variant.frame_rate
-            wanted, real = _targets(batch, out.embeddings.shape[1], seconds)
-            said = naming(out.embeddings[real])[:, told]
-            missed = F.binary_cross_entropy_with_logits(said, wanted[real][:, told], reduction="none")
+            shares = _shares(connector, variant)
+            seconds = variant.window_frames / part.projector.num_queries / variant.frame_rate / shares
+            said = naming(out.embeddings).unflatten(2, (shares, names)).flatten(1, 2)
+            wanted, real = _targets(batch, said.shape[1], seconds)
+            missed = F.binary_cross_entropy_with_logits(said[real][:, told], wanted[real][:, told], reduction="none")
             loss = loss + missed.sum(1).mean() + diversity(out.query_states, out.window_mask)
         return loss
 
-    return optimise("connector", {connector: 3e-3, naming: 3e-3}, losses, steps=steps)
+    optimise("connector", {connector: 3e-3, naming: 3e-3}, losses, steps=steps)
+    return _directions(naming.weight.detach().unflatten(0, (-1, names)).mean(0))
+
+
+def _directions(weight: Tensor) -> dict[str, Tensor]:
+    """A word may name a colour, something written and something heard at once."""
+    weight = F.normalize(weight - weight.mean(0), dim=-1)
+    things, written, sounds = weight.split([3 * len(THINGS), len(SPOKEN), len(HEARD)])
+    table = things[: 2 * len(THINGS)].unflatten(0, (2, len(COLOURS), len(SHAPES)))
+    found: dict[str, Tensor] = {}
+    for words, vectors in (
+        (COLOURS, table.mean((0, 2))),
+        (SHAPES, table.mean((0, 1))),
+        (SPOKEN, written),
+        (HEARD[1:], sounds[1:]),
+    ):
+        for word, vector in zip(words, F.normalize(vectors, dim=-1), strict=True):
+            found[word] = found.get(word, 0) + vector
+    return {word: F.normalize(vector, dim=-1) for word, vector in found.items()}
+
+
+def _shares(connector: nn.Module, variant: Variant) -> int:
+    """Moments of half a second, at most, that each embedding stands for."""
+    queries = variant.queries // (1 + isinstance(connector, SeparateConnector))
+    return max(1, round(variant.window_frames / queries / variant.frame_rate / 0.5))
 
 
 def _parts(connector: nn.Module) -> list[tuple[Any, tuple[str, ...], slice]]:

@@ -21,6 +21,7 @@ from examples.mini_aveb.text import as_prompt, build_tokenizer
 from examples.mini_aveb.towers import Towers
 
 SPLITS = ("train", "test")
+_TOWER_ITEMS = 300  # of each task; their media are in memory together
 
 
 class Workplace:
@@ -86,17 +87,21 @@ class Workplace:
             with self.stage("files"):
                 items = {"train": settings.train_items, "test": settings.test_items}
                 generate(self.data, seed=settings.seed, items=items, workers=1 + (sum(items.values()) > 50))
-        if not all(file.exists() for file in (towers_file, *map(self._tokens, SPLITS))):
-            media = {split: media_of(self.pairs(split)) for split in SPLITS}
         if not towers_file.exists():
             with self.stage("towers"):
                 torch.manual_seed(settings.seed)
-                towers, steps = Towers(), settings.tower_steps
-                pretrain_towers(towers, self.pairs("train"), media["train"], steps=steps, seed=settings.seed)
+                towers, pairs = Towers(), _first(self.pairs("train"), _TOWER_ITEMS)
+                pretrain_towers(towers, pairs, media_of(pairs), steps=settings.tower_steps, seed=settings.seed)
                 write(towers.state_dict(), towers_file)
         towers = read_towers(towers_file)
         for split in SPLITS:
             if not self._tokens(split).exists():
                 with self.stage(f"tokens of {split}"):
-                    write(encode(towers, self.pairs(split), media[split]), self._tokens(split))
+                    write(encode(towers, self.pairs(split)), self._tokens(split))
         return towers
+
+
+def _first(pairs: Pairs, most: int) -> Pairs:
+    """The first items of each task."""
+    tasks = dict.fromkeys(record.task for record, _ in pairs)
+    return [pair for task in tasks for pair in [pair for pair in pairs if pair[0].task == task][:most]]

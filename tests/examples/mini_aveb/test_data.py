@@ -8,7 +8,7 @@ import torch
 
 from avfusion.aveb.mini import generate
 from avfusion.media import collate_media
-from examples.mini_aveb.data import Item, batches, collate, media_of, read, read_split
+from examples.mini_aveb.data import Item, batches, collate, read, read_split
 from examples.mini_aveb.fitting import fit
 from examples.mini_aveb.keeping import Pairs, encode, items_of, read_items, read_towers, write
 from examples.mini_aveb.model import Variant, build_model
@@ -34,7 +34,7 @@ def towers() -> Towers:
 
 @pytest.fixture(scope="module")
 def items(pairs: Pairs, towers: Towers) -> list[Item]:
-    return items_of(encode(towers, pairs, media_of(pairs)), pairs)
+    return items_of(encode(towers, pairs), pairs)
 
 
 @pytest.mark.parametrize("frame_rate", [8.0, 4.0, 2.0])
@@ -71,7 +71,7 @@ def test_a_batch_holds_what_each_item_gives_alone(items: list[Item]) -> None:
 
 
 def test_kept_tokens_come_back(pairs: Pairs, towers: Towers, items: list[Item], tmp_path: Path) -> None:
-    write(encode(towers, pairs, media_of(pairs)), tmp_path / "tokens.safetensors")
+    write(encode(towers, pairs), tmp_path / "tokens.safetensors")
     write(towers.state_dict(), tmp_path / "towers.safetensors")
     for item, back in zip(items, read_items(tmp_path / "tokens.safetensors", pairs), strict=True):
         assert item.record == back.record

@@ -34,19 +34,19 @@ def test_every_variant_gives_embeddings_with_gradients(name: str) -> None:
 @pytest.mark.parametrize("seconds", [2.0, 4.0, 7.5])
 def test_tokens_are_as_many_whatever_the_windows(seconds: float) -> None:
     """But for the last window, which may be padding in part."""
-    for name in ("full", "windows of 1.25 s", "windows of 5 s", "no sliding windows", "no synchronisation"):
+    for name in ("full", "windows of 1 s", "windows of 4 s", "no sliding windows", "no synchronisation"):
         variant = VARIANTS[name]
         frames, window = round(seconds * variant.frame_rate), variant.window_frames
-        assert _count(variant, seconds) == -(-frames // window) * window, name
+        assert _count(variant, seconds) == -(-frames // window) * variant.queries, name
 
 
 def test_the_longest_clip_fits_one_window() -> None:
-    assert _count(VARIANTS["no sliding windows"], 7.5) == 30
+    assert _count(VARIANTS["no sliding windows"], 7.5) == 16
 
 
 def test_tokens_go_with_the_frame_rate() -> None:
-    counts = [_count(VARIANTS[name], 5.0) for name in ("2 pictures a second", "full", "8 pictures a second")]
-    assert counts == [10, 20, 40]
+    counts = [_count(VARIANTS[name], 6.0) for name in ("2 pictures a second", "full", "8 pictures a second")]
+    assert counts == [6, 12, 24]
 
 
 def test_variants_start_from_the_same_weights() -> None:
@@ -108,9 +108,9 @@ def test_the_diversity_loss_has_the_variants_weight() -> None:
     def loss(variant: Variant) -> float:
         torch.manual_seed(0)
         model: AudioVisualLanguageModel = build_model(variant, towers, tokenizer).eval()
-        features = _features(2.5, 4.0)
-        ids = torch.tensor([[tokenizer.convert_tokens_to_ids("<av>")] * 10 + [tokenizer.convert_tokens_to_ids("yes")]])
-        labels = torch.cat([torch.full((1, 10), -100), ids[:, 10:]], 1)
+        features = _features(2.0, 4.0)
+        ids = torch.tensor([[tokenizer.convert_tokens_to_ids("<av>")] * 4 + [tokenizer.convert_tokens_to_ids("yes")]])
+        labels = torch.cat([torch.full((1, 4), -100), ids[:, 4:]], 1)
         return model(ids, labels=labels, features=features).diversity_loss.item()
 
     assert loss(VARIANTS["no diversity loss"]) == 0

@@ -22,7 +22,7 @@ from examples.mini_aveb.model import HIDDEN, SeparateConnector, Variant
 from examples.mini_aveb.optimising import optimise
 from examples.mini_aveb.towers import AUDIO_RATE, DIM, FRAME_RATE, Towers
 
-_PICTURES, _SOUNDS, _CLIPS = 66, 16, 20  # of a step
+_PICTURES, _SOUNDS, _CLIPS = 66, 16, 8  # of a step
 _RARE = -4.0  # log odds: most things are not there, and a hundred steps would go into learning that first
 _FEWEST = 3  # tokens of a sound that count
 

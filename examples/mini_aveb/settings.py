@@ -1,6 +1,6 @@
 """How much is generated and trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,15 @@ class Settings:
     train_items: int = 700
     test_items: int = 100
     tower_steps: int = 700
-    connector_steps: int = 400
-    reading_steps: int = 1200
-    steps: int = 60
+    connector_steps: int = 800
+    reading_steps: int = 2500
+    steps: int = 100
 
 
 WHOLE = Settings()
 """Of the reference model."""
 
-STUDY = Settings()
+STUDY = replace(WHOLE, connector_steps=400, reading_steps=800, steps=30)
 """Of each run of the study."""
 
 SMOKE = Settings(train_items=2, test_items=2, tower_steps=2, connector_steps=2, reading_steps=2, steps=2)

@@ -16,7 +16,7 @@ from examples.mini_aveb.model import Variant
 from examples.mini_aveb.optimising import optimise
 from examples.mini_aveb.text import as_prompt
 
-_ITEMS = 16  # of a step
+_ITEMS = 8  # of a step
 
 
 def train(

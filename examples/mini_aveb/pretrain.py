@@ -22,8 +22,12 @@ from examples.mini_aveb.model import HIDDEN, SeparateConnector, Variant
 from examples.mini_aveb.optimising import optimise
 from examples.mini_aveb.towers import AUDIO_RATE, DIM, FRAME_RATE, Towers
 
-_PICTURES, _SOUNDS, _CLIPS = 66, 16, 8  # of a step
+_PICTURES, _SOUNDS, _CLIPS = 66, 16, 12  # of a step
 _RARE = -4.0  # log odds: most things are not there, and a hundred steps would go into learning that first
+_LOOKS = len(COLOURS) + len(SHAPES)
+_NAMES = 3 * _LOOKS + len(SPOKEN) + len(HEARD)
+"""What embeddings name: looks in the left half, in the right half, of what is large; written words; what is heard."""
+
 _FEWEST = 3  # tokens of a sound that count
 
 
@@ -116,8 +120,7 @@ def pretrain_connector(
     """
     connector, choose = model.connector, batches(items, _CLIPS, random.Random(seed))
     diversity = DiversityLoss(weight=variant.diversity)
-    names = SEEN + len(HEARD)
-    naming = nn.Linear(HIDDEN, _shares(connector, variant) * names)
+    naming = nn.Linear(HIDDEN, _shares(connector, variant) * _NAMES)
     nn.init.constant_(naming.bias, _RARE)
 
     def losses() -> Tensor:
@@ -131,25 +134,25 @@ def pretrain_connector(
             out = part(**given)
             shares = _shares(connector, variant)
             seconds = variant.window_frames / part.projector.num_queries / variant.frame_rate / shares
-            said = naming(out.embeddings).unflatten(2, (shares, names)).flatten(1, 2)
+            said = naming(out.embeddings).unflatten(2, (shares, _NAMES)).flatten(1, 2)
             wanted, real = _targets(batch, said.shape[1], seconds)
             missed = F.binary_cross_entropy_with_logits(said[real][:, told], wanted[real][:, told], reduction="none")
             loss = loss + missed.sum(1).mean() + diversity(out.query_states, out.window_mask)
         return loss
 
     optimise("connector", {connector: 3e-3, naming: 3e-3}, losses, steps=steps)
-    return _directions(naming.weight.detach().unflatten(0, (-1, names)).mean(0))
+    return _directions(naming.weight.detach().unflatten(0, (-1, _NAMES)).mean(0))
 
 
 def _directions(weight: Tensor) -> dict[str, Tensor]:
     """A word may name a colour, something written and something heard at once."""
     weight = F.normalize(weight - weight.mean(0), dim=-1)
-    things, written, sounds = weight.split([3 * len(THINGS), len(SPOKEN), len(HEARD)])
-    table = things[: 2 * len(THINGS)].unflatten(0, (2, len(COLOURS), len(SHAPES)))
+    things, written, sounds = weight.split([3 * _LOOKS, len(SPOKEN), len(HEARD)])
+    sides = things[: 2 * _LOOKS].unflatten(0, (2, _LOOKS)).mean(0)
     found: dict[str, Tensor] = {}
     for words, vectors in (
-        (COLOURS, table.mean((0, 2))),
-        (SHAPES, table.mean((0, 1))),
+        (COLOURS, sides[: len(COLOURS)]),
+        (SHAPES, sides[len(COLOURS) :]),
         (SPOKEN, written),
         (HEARD[1:], sounds[1:]),
     ):
@@ -167,12 +170,15 @@ def _shares(connector: nn.Module, variant: Variant) -> int:
 def _parts(connector: nn.Module) -> list[tuple[Any, tuple[str, ...], slice]]:
     """Each connector, the streams that it gets, and what its embeddings have to name."""
     if isinstance(connector, SeparateConnector):
-        return [(connector.visual, ("visual",), slice(0, SEEN)), (connector.audio, ("audio",), slice(SEEN, None))]
+        return [
+            (connector.visual, ("visual",), slice(0, _NAMES - len(HEARD))),
+            (connector.audio, ("audio",), slice(_NAMES - len(HEARD), None)),
+        ]
     return [(connector, ("visual", "audio"), slice(None))]
 
 
 def _targets(items: Sequence[Item], positions: int, seconds: float) -> tuple[Tensor, Tensor]:
-    """``(item, position, SEEN + HEARD)``: what each position's ``seconds`` hold; and which are within the item."""
+    """``(item, position, _NAMES)``: what each position's ``seconds`` hold; and which are within the item."""
     wanted = torch.zeros(len(items), positions, SEEN + len(HEARD))
     real = torch.zeros(len(items), positions, dtype=torch.bool)
     frames = round(seconds * FRAME_RATE)
@@ -187,4 +193,7 @@ def _targets(items: Sequence[Item], positions: int, seconds: float) -> tuple[Ten
             place = ((torch.arange(len(item.heard)) + 0.5) / AUDIO_RATE / seconds).long().clamp(max=length - 1)
             count = torch.zeros(length, len(HEARD)).index_put_((place, item.heard), torch.ones(()), accumulate=True)
             wanted[row, :length, SEEN:] = (count >= _FEWEST).float()
-    return wanted, real
+    things, rest = wanted.split([3 * len(THINGS), len(SPOKEN) + len(HEARD)], -1)
+    table = things.unflatten(2, (3, len(COLOURS), len(SHAPES)))
+    looks = torch.cat([table.amax(4), table.amax(3)], 3).flatten(2)
+    return torch.cat([looks, rest], 2), real

@@ -29,7 +29,7 @@ class Settings:
 WHOLE = Settings()
 """Of the reference model."""
 
-STUDY = replace(WHOLE, connector_steps=400, reading_steps=800, steps=30)
+STUDY = replace(WHOLE, connector_steps=350, reading_steps=900, steps=20)
 """Of each run of the study."""
 
 SMOKE = Settings(train_items=2, test_items=2, tower_steps=2, connector_steps=2, reading_steps=2, steps=2)

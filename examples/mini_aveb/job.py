@@ -45,7 +45,7 @@ def run(out: Path, settings: Settings, *, publish: bool = False) -> dict[str, An
 
 def _benchmark(place: Workplace, folder: Path) -> dict[str, Scores]:
     """What anyone would do: ``run``, ``score`` and ``report``; answers that are there are not asked for again."""
-    found = {}
+    found: dict[str, Scores] = {}
     for name, more in {"model": [], "blind": ["--blind"]}.items():
         answers = place.out / f"{name}_answers"
         asked = ["--data", f"{place.data / 'test'}", "--batch-size", "32", "--out", f"{answers}", *more]

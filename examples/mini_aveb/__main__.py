@@ -13,6 +13,7 @@ from avfusion.errors import InvalidValueError
 from examples.mini_aveb import ablation, job, page
 from examples.mini_aveb.settings import SMOKE, STUDY, WHOLE, Settings
 from examples.mini_aveb.variants import VARIANTS
+from examples.mini_aveb.workplace import Workplace
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows = ablation.study(
                 options.out, settings, seeds=options.seeds, workers=options.workers, variants=variants
             )
-            results = page.results_of(rows, settings)
+            results = page.results_of(rows, settings, Workplace(options.out, settings).always_the_same())
             page.publish(results, options.out / "results.json", options.out / "ablation.md")
             if options.publish:
                 page.publish(results)

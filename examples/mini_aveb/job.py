@@ -12,7 +12,7 @@ from avfusion.aveb.runner import TaskScore, find_data, read_answers, score_answe
 from benchmarks.machine import describe
 from examples.mini_aveb.answering import save
 from examples.mini_aveb.fitting import fit
-from examples.mini_aveb.scoring import constants, metric_of
+from examples.mini_aveb.scoring import metric_of
 from examples.mini_aveb.settings import Settings
 from examples.mini_aveb.variants import FULL
 from examples.mini_aveb.workplace import Workplace
@@ -62,7 +62,7 @@ def _benchmark(place: Workplace, folder: Path) -> dict[str, Scores]:
 def _results(place: Workplace, folder: Path, scores: Mapping[str, Scores]) -> dict[str, Any]:
     """Of each task the model's figure, the blind model's, and that of the best answer that is always the same."""
     seen, blind = scores["model"], scores["blind"]
-    same = constants({task: [record for record, _ in place.pairs("test") if record.task == task] for task in seen})
+    same = place.always_the_same()
     tasks = {
         task: {
             "metric": (metric := metric_of(task)),

@@ -1,7 +1,7 @@
 """``docs/ablation.md`` and its plots, from the results of the study."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ HEAD, REMARKS = (Path(__file__).with_name(name) for name in ("head.md", "remarks
 COLUMNS = (*GROUPS, "all")
 
 
-def results_of(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
-    """What the results file holds: every run, and what they come to."""
+def results_of(rows: Sequence[Row], settings: Settings, same: Mapping[str, float]) -> dict[str, Any]:
+    """What the results file holds: every run, what they come to, and what the same answer to everything scores."""
     runs = Runs(rows)
     return {
         "command": "python -m examples.mini_aveb ablation",
@@ -38,6 +38,7 @@ def results_of(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
             for finding in FINDINGS
             if (found := runs.difference(finding.better, finding.worse, finding.group)) is not None
         ],
+        "always_the_same": dict(same),
         "runs": list(rows),
         **describe("cpu"),
     }
@@ -70,7 +71,7 @@ def render(results: dict[str, Any], plots: Sequence[Path] = ()) -> str:
             *pictures,
             "## Every task\n",
             "The tasks' own metrics, times 100; of WER, less is better. CIDEr-D is 0 to 10, times 10 here.\n",
-            _tasks(runs),
+            _tasks(runs, results["always_the_same"]),
             _machine(results),
         ]
     )
@@ -100,16 +101,16 @@ def _difference(runs: Runs, name: str) -> tuple[str, ...]:
     return (name, *("" if one is None else f"**{_signed(one)}**" if one.sign else _signed(one) for one in found))
 
 
-def _tasks(runs: Runs) -> str:
+def _tasks(runs: Runs, same: Mapping[str, float]) -> str:
     tasks = [task for of_group in GROUPS.values() for task in of_group]
     head = ("variant", *(f"{task} ({metric_of(task).replace('_', ' ')})" for task in tasks))
 
-    def row(name: str) -> Iterable[str]:
-        yield name
-        for task in tasks:
-            yield f"{(10 if metric_of(task) == 'cider' else 100) * runs.task(name, task).mean:.1f}"
+    def row(name: str, figures: Mapping[str, float]) -> list[str]:
+        scaled = ((10 if metric_of(task) == "cider" else 100) * figures[task] for task in tasks)
+        return [name, *(f"{value:.1f}" for value in scaled)]
 
-    return _table(head, (tuple(row(name)) for name in runs.variants))
+    rows = [row(name, {task: runs.task(name, task).mean for task in tasks}) for name in runs.variants]
+    return _table(head, [*rows, row("always the same answer", same)])
 
 
 def _plain(estimate: Estimate) -> str:

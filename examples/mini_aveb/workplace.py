@@ -11,11 +11,13 @@ from time import perf_counter, process_time
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from avfusion.aveb.mini import generate
+from avfusion.aveb import read_records
+from avfusion.aveb.mini import MAKERS, generate
 from avfusion.errors import InvalidValueError
 from examples.mini_aveb.data import Item, media_of, read_split, request_of
 from examples.mini_aveb.keeping import Pairs, encode, read_items, read_towers, write
 from examples.mini_aveb.pretrain import pretrain_towers
+from examples.mini_aveb.scoring import constants
 from examples.mini_aveb.settings import Settings
 from examples.mini_aveb.text import as_prompt, build_tokenizer
 from examples.mini_aveb.towers import Towers
@@ -73,6 +75,10 @@ class Workplace:
 
     def _tokens(self, split: str) -> Path:
         return self.out / f"{split}.safetensors"
+
+    def always_the_same(self) -> dict[str, float]:
+        """What the best answer that is always the same scores in each task of the test split."""
+        return constants({task: read_records(task, self.data / "test" / f"{task}.jsonl") for task in MAKERS})
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Knows the words of the training split, its candidates and answers included."""

@@ -168,12 +168,13 @@ def test_the_page_says_what_the_figures_say(
     other = VARIANTS["no synchronisation"]
     rows = [_row(seed, FULL, share) for seed, share in enumerate(full)]
     rows += [_row(seed, other, share) for seed, share in enumerate(less)]
-    results = page.results_of(rows, SMOKE)
+    results = page.results_of(rows, SMOKE, dict.fromkeys(MAKERS, 0.125))
     assert [found["verdict"] for found in results["findings"]] == [verdict]
     page.publish(results, tmp_path / "results.json", tmp_path / "page.md")
     assert json.loads((tmp_path / "results.json").read_text())["runs"] == rows
     text = (tmp_path / "page.md").read_text()
     assert f"| **{verdict}** |" in text
+    assert "| always the same answer | 1.2 | 1.2 | 12.5 |" in text
     [finding] = [finding for finding in FINDINGS if finding.worse == other.name]
     assert finding.text in text
     for path in sorted((tmp_path / "_static").iterdir()):

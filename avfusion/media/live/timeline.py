@@ -46,7 +46,8 @@ class Timeline:
                 self._shift = max(self._ends.values()) + passes - time
             shift = self._shift
         self._shifts[stream] = shift
-        self._ends[stream] = max(time + shift + lasts, self._ends.get(stream, time))
+        ended = time + shift + lasts
+        self._ends[stream] = max(ended, self._ends.get(stream, ended))
         return Fit(shift, float(jump))
 
     def forget(self) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from avfusion import InvalidTypeError, InvalidValueError, MediaError
 from avfusion.media import LiveChunk, LiveFault, load_media, open_live, write_video
 from avfusion.media.live import reader
+from avfusion.media.live.pipe import Pipe
 from tests.media.files import grey, levels_of, tone, write
 from tests.media.live.helpers import (
     assert_same,
@@ -230,6 +231,8 @@ def test_live_sound_that_is_away_is_missing_and_comes_back(
     assert pixels_of(chunks).shape[0] == 12
     for chunk in chunks[:-1]:
         start, end = chunk.report.start, chunk.report.end
+        if chunk.waveform is not None:  # no silence is put in the place of what was missing
+            assert float(chunk.waveform.start) >= start - 1e-3
         assert chunk.until["audio"] in (math.inf, pytest.approx(end))  # nothing more will come of that time
         if silent[0] + 0.1 < start and end < silent[1] - 0.6:
             assert chunk.waveform is None
@@ -239,7 +242,10 @@ def test_live_sound_that_is_away_is_missing_and_comes_back(
             assert chunk.waveform.durations.item() == pytest.approx(0.5, abs=0.05)
     # The file, which is all there, has silence instead.
     with open_live(path, realtime=False) as live:
-        assert_same([*live], load_media(path))
+        chunks = [*live]
+    assert_same(chunks, load_media(path))
+    gaps = [fault.amount for fault in faults_of(chunks, "gap")]
+    assert gaps == ([] if silent[0] == 0 else [pytest.approx(silent[1] - silent[0], abs=0.01)])
 
 
 def remuxed(path: Path, target: Path) -> bytes:
@@ -342,10 +348,22 @@ def test_an_error_in_the_thread_is_raised_where_chunks_are_taken(
     assert not any(chunk.ended for chunk in chunks)
 
 
-def test_closing_ends_a_source_on_which_nothing_comes(stream: bytes) -> None:
-    with pipe_of(stream[: len(stream) // 2], hold=threading.Event()) as number:
+def test_closing_ends_a_source_on_which_nothing_comes(stream: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    half, given, read = stream[: len(stream) // 2], [], Pipe.read
+    stalled = threading.Event()
+
+    def counted(self: Pipe, size: int) -> bytes:
+        if sum(given) == len(half):
+            stalled.set()
+        data = read(self, size)
+        given.append(len(data))
+        return data
+
+    monkeypatch.setattr(Pipe, "read", counted)
+    with pipe_of(half, hold=threading.Event()) as number:
         taken: list[LiveChunk] = []
         with open_live(number, timeout=3600.0, max_lag=60.0) as live:
+            stalled.wait()
             waiting = threading.Thread(target=lambda: taken.extend(live))
             waiting.start()
         waiting.join()

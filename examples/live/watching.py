@@ -34,7 +34,7 @@ class Watcher:
     ) -> None:
         self._session, self._tell = session, tell
         self._source = source if isinstance(source, LiveSource) else None
-        self._open = (lambda: source) if isinstance(source, LiveSource) else source
+        self._open: Callable[[], LiveSource] | None = None if isinstance(source, LiveSource) else source
         self._names = sorted(session.model.encoders)
         self._lock = threading.Lock()  # what is asked and what comes do not meet half-way
         self._left = threading.Event()
@@ -76,7 +76,9 @@ class Watcher:
 
     def _watch(self) -> None:
         try:
-            self._source = self._open()
+            if self._open is not None:
+                self._source = self._open()
+            assert self._source is not None
             with self._source:
                 if not self._left.is_set():
                     self._take(self._source)

@@ -31,6 +31,8 @@ CORE = {unit for unit, level in LEVEL.items() if level <= LEVEL["__init__"]}
 # What people build on; anything else in avfusion is private to it.
 PUBLIC = {
     "aveb",
+    "aveb.mini",
+    "aveb.runner",
     "encoders",
     "errors",
     "functional",
@@ -145,7 +147,7 @@ def client_violations(folder: Path, package: Path) -> list[str]:
                 continue
             inside = package.joinpath(*rest)
             source = inside / "__init__.py" if inside.is_dir() else inside.with_suffix(".py")
-            public = len(rest) <= 1 and PUBLIC.issuperset(rest)
+            public = not rest or ".".join(rest) in PUBLIC
             if public and item.name is not None:
                 public = item.name in public_names(source) | (PUBLIC if not rest else set())
             if not public:
@@ -175,6 +177,8 @@ def package(tmp_path: Path) -> Path:
     files = {
         "__init__.py": "from avfusion.types import Frames\n__all__ = ['Frames']\n",
         "types.py": "import torch\nfrom avfusion.errors import Bad\n",
+        "aveb/__init__.py": "__all__ = []\n",
+        "aveb/mini/__init__.py": "__all__ = ['generate']\n",
         "errors.py": "import dataclasses\n",
         "functional/__init__.py": "from avfusion.functional.masks import mask\n__all__ = ['mask']\n",
         "functional/masks.py": "import einops\nfrom ..types import Frames\n",
@@ -232,6 +236,9 @@ def test_planted_library_violation_is_found(package: Path, name: str, text: str,
         ("from avfusion import _shapes", "avfusion._shapes is private"),
         ("from avfusion._shapes import Float", "avfusion._shapes.Float is private"),
         ("import avfusion.functional.masks", "avfusion.functional.masks is private"),
+        ("from avfusion.aveb.mini.sounds import event", "avfusion.aveb.mini.sounds.event is private"),
+        ("from avfusion.aveb.mini import sounds", "avfusion.aveb.mini.sounds is private"),
+        ("from avfusion.aveb.mini import generate", None),
         ("import avfusion\navfusion.functional._hidden(1)", "avfusion.functional._hidden is private"),
         ("import avfusion\navfusion.__version__\nfrom avfusion import Frames, functional", None),
         ("from avfusion.functional import mask\nimport av.video\nself._own = 1", None),

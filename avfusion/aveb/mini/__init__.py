@@ -11,6 +11,25 @@ except ImportError as error:
 
 from avfusion.aveb.mini.generating import MAKERS, SPLITS, generate
 from avfusion.aveb.mini.items import LEVELS, Difficulty
+from avfusion.aveb.mini.moving import PULSE, SCENE
 from avfusion.aveb.mini.oracle import Oracle, judge
+from avfusion.aveb.mini.vocabulary import COLOURS, DIGITS, QUESTION_WORDS, SHAPES, SIDE, SOUNDS, SPOKEN
 
-__all__ = ["LEVELS", "MAKERS", "SPLITS", "Difficulty", "Oracle", "generate", "judge"]
+__all__ = [
+    "COLOURS",
+    "DIGITS",
+    "LEVELS",
+    "MAKERS",
+    "PULSE",
+    "QUESTION_WORDS",
+    "SCENE",
+    "SHAPES",
+    "SIDE",
+    "SOUNDS",
+    "SPLITS",
+    "SPOKEN",
+    "Difficulty",
+    "Oracle",
+    "generate",
+    "judge",
+]

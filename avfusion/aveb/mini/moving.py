@@ -87,7 +87,7 @@ def avssd(choose: np.random.Generator, level: Level, speech: Speech) -> Made:
         paint([_pulsed(thing, mine, now) for thing, mine in zip(things, beats, strict=True)])
         for now in _instants(seconds)
     ]
-    heard = place([(beat, event(sound, _PULSE, choose)) for beat in beats[source]], seconds)
+    heard = place([(beat, event(sound, PULSE, choose)) for beat in beats[source]], seconds)
     truth = {"things": things, "beats": beats, "source": source, "sound": sound}
     return Made({"references": (things[source].name,)}, truth, frames=frames, sound=noisy(heard, level, choose))
 
@@ -100,13 +100,15 @@ def avm(choose: np.random.Generator, level: Level, speech: Speech) -> Made:
     [sound] = pick(choose, SOUNDS)
     seconds = 4.0
     frames = [paint([_pulsed(thing, seen, now)]) for now in _instants(seconds)]
-    heard = place([(beat, event(sound, _PULSE, choose)) for beat in (seen if match else other)], seconds)
+    heard = place([(beat, event(sound, PULSE, choose)) for beat in (seen if match else other)], seconds)
     record = {"references": ("Yes" if match else "No",), "question": "Do the sound and the picture belong together?"}
-    truth = {"match": match, "seen": seen, "heard": seen if match else other, "sound": sound}
+    truth = {"thing": thing.name, "match": match, "seen": seen, "heard": seen if match else other, "sound": sound}
     return Made(record, truth, frames=frames, sound=noisy(heard, level, choose))
 
 
-_PULSE = 0.25  # seconds, two pictures
+PULSE = 0.25
+"""Seconds for which a thing is large when it pulses: two pictures."""
+
 _BEATS = 4
 
 
@@ -123,7 +125,7 @@ def _beats(count: int, choose: np.random.Generator) -> list[list[float]]:
 
 
 def _pulsed(thing: Thing, beats: list[float], now: float) -> Thing:
-    on = any(beat <= now < beat + _PULSE for beat in beats)
+    on = any(beat <= now < beat + PULSE for beat in beats)
     return thing._replace(radius=thing.radius * (1.0 if on else 0.55))
 
 

@@ -16,9 +16,17 @@ COLOURS = {
     "purple": (190, 40, 215),
     "white": (245, 245, 245),
 }
+"""Red, green and blue, 0 to 255, of everything that is shown, by name."""
+
 SHAPES = ("circle", "square", "triangle", "cross")
+"""Shapes of things in pictures."""
+
 SOUNDS = ("beep", "hum", "siren", "chirp", "hiss", "clicks", "buzz", "bell")
+"""Sound events."""
+
 DIGITS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
+"""Numbers that are spoken, from one on."""
+
 DIRECTIONS = ("left", "right", "up", "down")
 
 SPOKEN = (*COLOURS, *DIGITS, *DIRECTIONS)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avfusion.aveb.mini import COLOURS, PULSE, QUESTION_WORDS, SCENE, SHAPES, SIDE, SOUNDS, SPOKEN
-from examples.mini_aveb.towers import AUDIO_RATE, FRAME_RATE
+from avfusion.aveb.mini import COLOURS, PULSE, QUESTION_WORDS, SCENE, SHAPES, SOUNDS, SPOKEN
+from examples.mini_aveb.towers import AUDIO_RATE, FRAME_RATE, PIXELS
 
 THINGS = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 HEARD = ("nothing", *SOUNDS, *dict.fromkeys((*SPOKEN, *QUESTION_WORDS)))
@@ -21,7 +21,7 @@ def seen(truth: Mapping[str, Any], frames: int) -> Tensor:
     times = [(frame + 0.5) / FRAME_RATE for frame in range(frames)]
     things = truth.get("things", ())
     for place, (colour, shape, x, *_) in enumerate(things):
-        beats, left = truth["beats"][place] if "beats" in truth else None, None if len(things) == 1 else x < SIDE / 2
+        beats, left = truth["beats"][place] if "beats" in truth else None, None if len(things) == 1 else x < PIXELS / 2
         for row, now in enumerate(times):
             _put(found[row], f"{colour} {shape}", left=left, large=_on(beats, now))
     if "seen" in truth:

@@ -12,7 +12,7 @@ LONGEST = 4.0  # seconds of sound that Whisper takes at once; more are cut
 TOKENS = 16  # of a picture: a grid of 4 × 4
 AUDIO_RATE = 50.0  # tokens a second
 FRAME_RATE = 8.0  # pictures a second that are seen; models may use fewer
-PIXELS = 64
+PIXELS = 64  # of the sides of a picture, as they are generated
 
 
 class Towers(nn.Module):

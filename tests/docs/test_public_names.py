@@ -29,7 +29,6 @@ NO_EXAMPLE = {
     "avfusion.aveb.mini.QUESTION_WORDS": "a constant of the generated media",
     "avfusion.aveb.mini.SCENE": "a constant of the generated media",
     "avfusion.aveb.mini.SHAPES": "a constant of the generated media",
-    "avfusion.aveb.mini.SIDE": "a constant of the generated media",
     "avfusion.aveb.mini.SOUNDS": "a constant of the generated media",
     "avfusion.aveb.mini.SPOKEN": "a constant of the generated media",
     "avfusion.aveb.mini.Difficulty": "a list of names, shown by generate",

@@ -13,7 +13,7 @@ from avfusion.aveb.mini.generating import MAKERS, SPLITS, generate
 from avfusion.aveb.mini.items import LEVELS, Difficulty
 from avfusion.aveb.mini.moving import PULSE, SCENE
 from avfusion.aveb.mini.oracle import Oracle, judge
-from avfusion.aveb.mini.vocabulary import COLOURS, DIGITS, QUESTION_WORDS, SHAPES, SIDE, SOUNDS, SPOKEN
+from avfusion.aveb.mini.vocabulary import COLOURS, DIGITS, QUESTION_WORDS, SHAPES, SOUNDS, SPOKEN
 
 __all__ = [
     "COLOURS",
@@ -24,7 +24,6 @@ __all__ = [
     "QUESTION_WORDS",
     "SCENE",
     "SHAPES",
-    "SIDE",
     "SOUNDS",
     "SPLITS",
     "SPOKEN",

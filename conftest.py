@@ -7,6 +7,9 @@ import hypothesis
 import pytest
 import torch
 
+# What builds the site and looks at it needs the extra "docs" and is no test.
+collect_ignore_glob = ["docs/*.py", "docs/checks/*"]
+
 if os.environ.get("AVFUSION_CHECK_SHAPES"):  # see tests/test_shapes.py
     from jaxtyping import install_import_hook
 

@@ -80,6 +80,7 @@ def main(kind: str, rank: int, port: str, out: str) -> None:
             gradients[name.removeprefix("module.")] = gradient.contiguous()
     if rank == 0:
         save_file(gradients, out)
+    dist.barrier()  # none leaves while another still writes
     dist.destroy_process_group()
 
 

@@ -25,7 +25,8 @@ from examples.favor.data import Collator, Conversations, with_clip
 from examples.favor.features import FeatureCache, FeatureWriter, cache_settings
 from examples.favor.presets import full_config, lora_config, shared_options, tiny_config, tiny_tokenizer
 from examples.favor.processing_favor import conversation
-from examples.favor.records import Example, Messages
+from examples.favor.records import Example
+from examples.favor.tags import Messages
 from examples.favor.trainer import FavorTrainer
 from examples.favor.workers import WORKERS
 

@@ -11,7 +11,8 @@ from avfusion import InvalidValueError
 from examples.favor.features import FeatureCache
 from examples.favor.parts import STREAMS
 from examples.favor.processing_favor import Clip, FavorProcessor
-from examples.favor.records import Example, Messages
+from examples.favor.records import Example
+from examples.favor.tags import Messages
 
 
 class Conversations(Dataset[Messages]):

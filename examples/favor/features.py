@@ -13,7 +13,7 @@ from torch import Tensor
 
 from avfusion import CheckpointError
 from examples.favor.processing_favor import Clip, FavorProcessor, first_question, media_sources
-from examples.favor.records import Messages
+from examples.favor.tags import Messages
 
 INDEX = "index.json"
 FORMAT = 2  # of the index

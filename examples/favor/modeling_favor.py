@@ -13,6 +13,7 @@ from transformers.utils import can_return_tuple
 from avfusion import DiversityLoss, Frames, InvalidValueError, LLMEmbeddings, TokenStream
 from avfusion.models import merge_embeddings, select_clips
 from examples.favor.configuration_favor import FavorConfig
+from examples.favor.inputs import check_features, check_labels, check_no_placeholders
 from examples.favor.parts import build_connector, seconds
 from examples.favor.towers import FavorTowers
 
@@ -182,8 +183,15 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
             read_media: whether media may be given, here or on another process; not in the later steps of generation.
             past_key_values: ``cache``, as transformers before 5.24 calls it.
             **kwargs: for the language model.
+
+        Raises:
+            PlaceholderError: a row whose media tokens are not as many as its clip's embeddings, media tokens without
+                any media, or media tokens among the labels.
+            InvalidValueError: media and features together, or features without their mask or times.
         """
         cache = _one_cache(cache, past_key_values)
+        token = self.config.media_token_id
+        check_labels(labels, token)
         features: dict[str, Tensor] = {}
         if visual_features is not None or audio_features is not None or event_features is not None:
             features = _present(
@@ -196,6 +204,12 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
                 event_features=event_features,
                 event_mask=event_mask,
                 event_times=event_times,
+            )
+            check_features(
+                features,
+                pixel_values_videos=pixel_values_videos,
+                input_features=input_features,
+                input_values=input_values,
             )
         elif read_media:
             features = self.encode(
@@ -215,13 +229,14 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
             text = input_ids if input_ids is not None else inputs_embeds
             embeddings = self.get_media_embeddings(**features, clips=len(text))
         table: Any = self.get_input_embeddings()
-        token = self.config.media_token_id
         if inputs_embeds is None:
             inputs_embeds = table(input_ids)
-        elif embeddings is not None:
+        elif read_media:
             same = (inputs_embeds == table(torch.full((), token, device=inputs_embeds.device))).all(-1)
             input_ids = torch.where(same, token, token + 1)
-        if embeddings is not None:
+        if embeddings is None and read_media:
+            check_no_placeholders(input_ids, token)
+        elif embeddings is not None:
             chosen = embeddings if media_index is None else select_clips(embeddings, media_index)
             inputs_embeds = merge_embeddings(input_ids, inputs_embeds, chosen, token)
         if position_ids is None and cache is None and attention_mask is not None and attention_mask.ndim == 2:

@@ -285,6 +285,8 @@ class FavorProcessor(ProcessorMixin):
         return BatchFeature({**inputs, **data})
 
     def _render(self, messages: Any, template: str, generate: bool | None, options: dict[str, Any]) -> str:
+        if any(_ANSWER in _text(message) for message in messages if message["role"] != "assistant"):
+            raise InvalidValueError("conversation: text must not hold the character NUL, found it in a message")
         hidden = [
             {**message, "content": _ANSWER} if message["role"] == "assistant" else message for message in messages
         ]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from avfusion import InvalidValueError
 from examples.favor.processing_favor import conversation
-from examples.favor.records import Messages
+from examples.favor.tags import Messages, place_media
 
 _KINDS = ("video", "audio", "image")
 
@@ -24,7 +24,8 @@ def read_questions(file: Path, *, media_root: str | Path | None = None) -> list[
     """Reads conversations that end with a question.
 
     A record is ``{"prompt": ..., "video": ..., "audio": ..., "image": ...}``, of which only the prompt is needed, or
-    ``{"messages": [...]}``, as :meth:`FavorProcessor.apply_chat_template` takes them.
+    ``{"messages": [...]}``, as :meth:`FavorProcessor.apply_chat_template` takes them. Tags such as ``<video>`` are read
+    as :func:`~examples.favor.tags.place_media` tells.
 
     Args:
         file: JSON lines.
@@ -62,7 +63,7 @@ def _messages(record: Any, root: Path) -> Messages:
         if not isinstance(record.get("prompt"), str):
             raise InvalidValueError(f'a record must have "prompt", a text, or "messages", found {sorted(record)}')
         media = {kind: _file(kind, record[kind], root) for kind in _KINDS if record.get(kind) is not None}
-        return conversation(record["prompt"], **media)
+        return place_media(conversation(record["prompt"], **media))
     messages = record["messages"]
     if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
         raise InvalidValueError(f"messages: must be a list of objects, found {messages!r:.80}")
@@ -71,7 +72,9 @@ def _messages(record: Any, root: Path) -> Messages:
         raise InvalidValueError(
             f"messages: must be questions and answers in turn and end with a question, found {roles}"
         )
-    return [{"role": message["role"], "content": _content(message.get("content"), root)} for message in messages]
+    return place_media(
+        [{"role": message["role"], "content": _content(message.get("content"), root)} for message in messages]
+    )
 
 
 def _content(content: Any, root: Path) -> Any:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from avfusion import InvalidValueError
+from examples.favor.tags import Messages, place_media
 
 _KINDS = ("video", "audio", "image")
-_MEDIA_NAMES = ("image_name", *_KINDS)
+_MEDIA_NAMES = ("image_name", *_KINDS, "videos", "audios", "images")
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _SOUNDS = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"}
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-
-Messages = list[dict[str, Any]]
 
 
 class Example(NamedTuple):
@@ -31,10 +30,14 @@ def read_examples(
     A file holds one JSON record a line, or a JSON array of them. A record is either
 
     * ``{"messages": [...]}``, as :meth:`FavorProcessor.apply_chat_template` takes them, or
-    * the published format: media under ``"image_name"``, ``"image"``, ``"video"`` or ``"audio"`` (a file, or pictures
-      and sound as a list of two), and either ``"conversation"`` (``{"from": "human", "value": ...}`` and ``"gpt"`` in
-      turn, or pairs of question and answer) or ``"question"`` and ``"answer"``. Of several answers each distinct one
-      makes a conversation of its own.
+    * the published format: either ``"conversation"`` or ``"conversations"`` (``{"from": "human", "value": ...}`` and
+      ``"gpt"`` in turn, or pairs of question and answer) or ``"question"`` and ``"answer"``. Of several answers each
+      distinct one makes a conversation of its own.
+
+    Media stand in the messages, or beside them under ``"image_name"``, ``"image"``, ``"video"`` or ``"audio"``, or the
+    last three with an s: a file, or pictures and sound as a list of two. In a question, ``<image>``, ``<video>``,
+    ``<audio>``, ``<sound>`` and ``<speech>`` are the place of the media, see
+    :func:`~examples.favor.tags.place_media`; between backticks they are text.
 
     Args:
         files: the files.
@@ -49,7 +52,7 @@ def read_examples(
         root = file.parent if media_root is None else Path(media_root)
         for place, record in _records(file):
             try:
-                found = [_checked(messages, root, check_files) for messages in _conversations(record)]
+                found = [_checked(*conversation, root, check_files) for conversation in _conversations(record)]
             except InvalidValueError as error:
                 raise InvalidValueError(f"{place}: {error}") from None
             examples += [Example(messages, place) for messages in found]
@@ -79,19 +82,13 @@ def _records(file: Path) -> Iterator[tuple[str, Any]]:
             raise InvalidValueError(f"{file}:{number}: not JSON ({error.msg})") from None
 
 
-def _conversations(record: Any) -> list[Messages]:
-    """The messages of a record in any of the formats."""
+def _conversations(record: Any) -> list[tuple[Messages, list[dict[str, Any]]]]:
+    """The messages of a record in any of the formats, and the media beside them."""
     if not isinstance(record, Mapping):
         raise InvalidValueError(f"a record must be an object, found {type(record).__name__}")
-    if "messages" in record:
-        return [_list(record["messages"], "messages")]
-    dialogues = _dialogues(record)
-    parts = _media_parts(record)
-    for turns in dialogues:
-        asked = next((turn for turn in turns if turn["role"] == "user"), None)
-        if asked is not None and parts:
-            asked["content"] = [*(dict(part) for part in parts), {"type": "text", "text": asked["content"]}]
-    return dialogues
+    dialogues = [_list(record["messages"], "messages")] if "messages" in record else _dialogues(record)
+    media = _media_parts(record)
+    return [(messages, media) for messages in dialogues]
 
 
 def _dialogues(record: Mapping[str, Any]) -> list[Messages]:
@@ -139,10 +136,10 @@ def _media_parts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(parts.values())
 
 
-def _checked(messages: Messages, root: Path, check_files: bool) -> Messages:
-    """The messages with the names of their media in full."""
-    checked, media = [], []
-    for number, message in enumerate(messages):
+def _checked(messages: Messages, beside: Messages, root: Path, check_files: bool) -> Messages:
+    """The messages with the media in their places, whose names are in full."""
+    checked: Messages = []
+    for message in messages:
         if not isinstance(message, Mapping) or message.get("role") not in ("system", "user", "assistant"):
             raise InvalidValueError(
                 f'messages: each must have the role "system", "user" or "assistant", found {message!r:.80}'
@@ -150,17 +147,19 @@ def _checked(messages: Messages, root: Path, check_files: bool) -> Messages:
         content = message.get("content")
         if not isinstance(content, str):
             content = [_part(part, root, check_files) for part in _list(content, "content")]
-            kinds = [part["type"] for part in content if part["type"] != "text"]
-            media += [(number, kind) for kind in kinds]
-            if kinds and message["role"] != "user":
+            if message["role"] != "user" and any(part["type"] != "text" for part in content):
                 raise InvalidValueError(f"content: media must stand in a user's message, found {message['role']!r}")
         checked.append({"role": message["role"], "content": content})
-    if {kind for _, kind in media} >= {"video", "image"} or len({kind for _, kind in media}) < len(media):
-        raise InvalidValueError(
-            f"messages: must have one picture track and one sound track, found {[kind for _, kind in media]}"
-        )
-    if len({number for number, _ in media}) > 1:
-        raise InvalidValueError("messages: pictures and sound must stand in one message, found them in several")
+    checked = place_media(checked, [_part(part, root, check_files) for part in beside])
+    kinds = [
+        part["type"]
+        for message in checked
+        if not isinstance(message["content"], str)
+        for part in message["content"]
+        if part["type"] != "text"
+    ]
+    if set(kinds) >= {"video", "image"} or len(set(kinds)) < len(kinds):
+        raise InvalidValueError(f"messages: must have one picture track and one sound track, found {kinds}")
     roles = [message["role"] for message in checked if message["role"] != "system"]
     if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
         raise InvalidValueError(f"messages: must be questions and answers in turn, found the roles {roles}")

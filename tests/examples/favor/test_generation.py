@@ -211,7 +211,7 @@ def test_the_media_token_is_never_said(ready: Any) -> None:
 
 def test_labels_already_shifted_replace_labels(ready: Any) -> None:
     model, inputs = ready
-    ids = inputs["input_ids"]
+    ids = torch.randint(5, 250, inputs["input_ids"].shape)
     shifted = torch.randint(5, 250, ids.shape)
     first = model(**inputs, labels=ids, shift_labels=shifted).loss
     assert torch.equal(first, model(**inputs, labels=torch.randint(5, 250, ids.shape), shift_labels=shifted).loss)

@@ -139,6 +139,8 @@ def test_what_is_wrong_is_said(processor: FavorProcessor, film: str, tmp_path: P
         say(message({"type": "smell", "smell": "x"}))
     with pytest.raises(InvalidValueError, match="must name its file"):
         say(message({"type": "video"}))
+    with pytest.raises(InvalidValueError, match="must not hold the character NUL"):
+        say(conversation("a\x00b"))
     with pytest.raises(InvalidValueError, match="one picture track"):
         say(message(picture, {"type": "image", "image": film}))
     with pytest.raises(InvalidValueError, match="sample_rate"):

@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 
 from avfusion.media import write_video
 from examples.favor.presets import tiny
-from examples.favor.records import Messages
+from examples.favor.tags import Messages
 
 COLOURS = {"red": (1.0, 0.0, 0.0), "blue": (0.0, 0.0, 1.0)}
 

@@ -11,6 +11,17 @@ from .model_tester import FavorModelTester
 from .test_modeling_common import ModelTesterMixin
 
 
+class TextTester(FavorModelTester):
+    """For tests that give ids without media: no id is the media token's, those that they draw from 0 up included."""
+
+    media_tokens = 0
+
+    def get_config(self):
+        config = super().get_config()
+        config.media_token_id = self.vocab_size - 1
+        return config
+
+
 class _Common(ModelTesterMixin, GenerationTesterMixin):
     all_model_classes = (FavorForConditionalGeneration,)
     test_can_init_all_missing_weights_before_2023 = True
@@ -18,9 +29,8 @@ class _Common(ModelTesterMixin, GenerationTesterMixin):
     preset = ""
 
     def setUp(self):
-        self.model_tester = FavorModelTester(self, self.preset)
-        if "eager_matches_sdpa_inference" in self._testMethodName:  # it gives the ids alone, without media
-            self.model_tester.media_tokens = 0
+        alone = "eager_matches_sdpa_inference" in self._testMethodName
+        self.model_tester = (TextTester if alone else FavorModelTester)(self, self.preset)
 
     def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
         inputs = super()._prepare_for_class(inputs_dict, model_class, return_labels=return_labels)

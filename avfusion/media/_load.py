@@ -13,6 +13,7 @@ from av import VideoFrame, VideoStream
 from av.container import InputContainer
 
 from avfusion.errors import InvalidValueError, MediaError
+from avfusion.media._opening import MediaFile, open_container, shown
 from avfusion.media._pictures import Pictures
 from avfusion.media._sound import Sound
 from avfusion.media._streams import beginning, choose_streams, decode, first_frames
@@ -56,7 +57,7 @@ class Request(NamedTuple):
 
 
 def load_media(
-    path: str | os.PathLike[str],
+    path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
     *,
     frame_rate: float | None = 2.0,
     sample_rate: int = 16000,
@@ -66,8 +67,12 @@ def load_media(
     video: bool = True,
     audio: bool = True,
     require: Collection[Literal["video", "audio"]] = (),
+    timeout: float = 1800.0,
 ) -> Media:
-    """Reads pictures at exact times and mono sound from any file that FFmpeg reads.
+    """Reads pictures at exact times and mono sound from a file of any of FFmpeg's formats.
+
+    The path stands for that one file: no name is a pattern or an address, and formats that refer to other files or
+    addresses, such as playlists, are refused.
 
     Both are on one clock. Its 0 is ``start`` seconds after the file's own beginning; a stream that begins later keeps
     its distance in ``video.spans`` and ``waveform.start``.
@@ -92,6 +97,7 @@ def load_media(
         video: whether to read pictures.
         audio: whether to read sound.
         require: ``"video"``, ``"audio"`` or both: what the file must hold. Without it, what is absent is None.
+        timeout: seconds for opening and reading the file.
 
     Returns:
         ``video.pixels`` is ``(1, frame, 3, height, width)`` uint8 RGB, ``waveform.samples`` ``(1, sample)`` float32.
@@ -99,8 +105,9 @@ def load_media(
     Raises:
         MediaError: a file that is missing, empty, broken, cut short, or holds nothing of what is asked for. Being cut
             short shows where a format states its length, as all but MPEG-TS, bare AAC and bare MP3 do, and costs
-            more than a quarter of a second.
+            more than a quarter of a second. Or a file that takes longer than ``timeout``.
         InvalidValueError: an argument out of its range.
+        InvalidTypeError: a path of another type.
 
     Example:
         >>> import tempfile, torch
@@ -112,11 +119,13 @@ def load_media(
         (torch.Size([1, 4, 3, 32, 32]), [1.5, 2.0], [2.0])
     """
     request = checked(frame_rate, sample_rate, start, end, size, video, audio, require)
-    name, file = os.fspath(path), Path(path)
+    if not timeout > 0:
+        raise InvalidValueError(f"timeout: must be a positive number of seconds, found {timeout}")
+    name = shown(path)
     try:
-        _check_file(file)
-        # None: it landed too late, and what lies before is wanted.
-        media = (_read(file, request, seek=True) if start > 0 else None) or _read(file, request, seek=False)
+        with MediaFile(Path(os.fsdecode(path)), timeout=timeout) as file:
+            # None: it landed too late, and what lies before is wanted.
+            media = (_read(file, request, seek=True) if start > 0 else None) or _read(file, request, seek=False)
         assert media is not None
         for kind, value in (("video", media.video), ("audio", media.waveform)):
             if kind in require and value is None:
@@ -157,25 +166,23 @@ def checked(
     return Request(start, math.inf if end is None else end, frame_rate, int(sample_rate), sides, video, audio)
 
 
-def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise MediaError("does not exist")
-    if path.is_dir():
-        raise MediaError("is a directory, not a file")
-    if path.stat().st_size == 0:
-        raise MediaError("is empty")
-
-
-def _read(path: Path, request: Request, *, seek: bool) -> Media | None:
-    # Absolute, so that FFmpeg does not take a name with a colon for an address.
-    with av.open(path.absolute(), metadata_errors="replace") as container:
-        media, complete = _read_streams(container, request, seek=seek)
-    if complete and bytes_are_missing(path):
+def _read(file: MediaFile, request: Request, *, seek: bool) -> Media | None:
+    file.seek(0)
+    try:
+        with open_container(file) as container:
+            media, complete = _read_streams(container, file, request, seek=seek)
+    except (av.FFmpegError, MediaError):
+        file.check()  # what a file seems to be once its deadline has passed says nothing about it
+        raise
+    file.check()
+    if complete and bytes_are_missing(file.path):
         raise MediaError("is cut short: bytes are missing at its end")
     return media
 
 
-def _read_streams(container: InputContainer, request: Request, *, seek: bool) -> tuple[Media | None, bool]:
+def _read_streams(
+    container: InputContainer, file: MediaFile, request: Request, *, seek: bool
+) -> tuple[Media | None, bool]:
     """What the clip holds, or None if the seek missed its beginning; and whether the file was read to its end."""
     pictured, sounding = choose_streams(container, video=request.video, audio=request.audio)
     stated = Stated(container)
@@ -194,6 +201,7 @@ def _read_streams(container: InputContainer, request: Request, *, seek: bool) ->
     sound = Sound(zero=zero, begin=request.start, end=request.end, sample_rate=request.sample_rate)
     complete = True
     for frame in chain(head, frames):
+        file.deadline.check()
         if isinstance(frame, VideoFrame):
             pictures.add(frame)
         else:

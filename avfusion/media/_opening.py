@@ -1,0 +1,220 @@
+"""Opening a path as that one file: neither its name nor its content makes FFmpeg open another."""
+
+import errno
+import io
+import math
+import os
+import re
+import stat
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+from av.container import InputContainer
+
+from avfusion.errors import InvalidTypeError, MediaError
+from avfusion.media._formats import READ, refusal
+
+_HEAD = 4096  # bytes that tell what a file is which FFmpeg refuses
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}\Z")
+_NAMED = (".tga",)  # pictures that only their name tells
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+# Nothing but the file itself is opened, by whatever way a demuxer may try.
+_ALONE = {"format_whitelist": READ, "protocol_whitelist": "", "enable_drefs": "0", "use_absolute_path": "0"}
+
+
+class Deadline:
+    """A moment after which reading stops.
+
+    Args:
+        seconds: from now on.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.restart()
+
+    def restart(self) -> None:
+        """Counts the seconds from now on."""
+        self._at = time.monotonic() + self._seconds
+
+    @property
+    def passed(self) -> bool:
+        return time.monotonic() > self._at
+
+    def check(self) -> None:
+        """Raises MediaError once it has passed."""
+        if self.passed:
+            raise MediaError(f"takes longer than {self._seconds:g} s to read; timeout=... allows more")
+
+
+class MediaFile:
+    """A regular file that FFmpeg reads through Python, and that seems to end when its deadline has passed.
+
+    FFmpeg learns the suffix of its name only: nothing in a name is a pattern or an address.
+
+    Args:
+        path: a local file.
+        timeout: seconds for all reading.
+
+    Attributes:
+        path: of the file.
+        deadline: that of reading.
+        others: the names of other files that FFmpeg was made to ask for, and was not given.
+
+    Raises:
+        MediaError: what is not there, may not be read, or is no regular file.
+    """
+
+    def __init__(self, path: Path, *, timeout: float = math.inf) -> None:
+        self._file = _opened(path)
+        self.path = path
+        self.deadline = Deadline(timeout)
+        self.others: list[str] = []
+        suffix = _SUFFIX.search(path.name)
+        self.name = "file" + (suffix[0].lower() if suffix else "")
+        self._error: OSError | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    # An exception raised in these would come out of PyAV wherever FFmpeg fails next, maybe in another file.
+    def read(self, size: int) -> bytes:
+        if self.deadline.passed:
+            return b""
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            self._error = error
+            return b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def head(self) -> bytes:
+        """Its first bytes."""
+        self.seek(0)
+        return self.read(_HEAD)
+
+    def open_other(self, name: str, flags: int, options: Mapping[str, str]) -> io.BytesIO:
+        """What FFmpeg gets in place of another file: nothing."""
+        self.others.append(name)
+        return io.BytesIO()
+
+    def check(self) -> None:
+        """Raises MediaError if what was read is not all that there is, or not all that it refers to."""
+        self.deadline.check()
+        if self._error is not None:
+            raise MediaError(f"cannot be read ({self._error.strerror})")
+        if self.others:
+            raise MediaError("refers to other files or addresses, which are not read")
+
+
+def open_container(
+    file: MediaFile, *, format: str | None = None, options: Mapping[str, str] | None = None
+) -> InputContainer:
+    """What FFmpeg makes of a file.
+
+    Raises:
+        MediaError: a file that refers to others, or that takes too long.
+        av.FFmpegError: one that is broken, or no media.
+    """
+    try:
+        container = _open(file, format, options)
+    except av.FFmpegError as error:
+        file.check()
+        if error.errno != errno.EINVAL or format is not None:  # which a format gives that is not allowed
+            raise
+        if file.name.endswith(_NAMED):
+            file.seek(0)
+            container = _open(file, "image2pipe", options)
+        elif reason := refusal(file.head):
+            raise MediaError(reason) from error
+        else:
+            raise
+    try:
+        file.check()
+    except MediaError:
+        container.close()
+        raise
+    return container
+
+
+def _open(file: MediaFile, format: str | None, options: Mapping[str, str] | None) -> InputContainer:
+    asked: Any = file
+    return av.open(
+        asked,
+        "r",
+        format=format,
+        options={**(options or {}), **_ALONE},
+        metadata_errors="replace",
+        io_open=file.open_other,
+    )
+
+
+def shown(path: object) -> str:
+    """A path as messages show it, on one line whatever it holds.
+
+    Raises:
+        InvalidTypeError: no path.
+    """
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise InvalidTypeError(f"path: must be the path of a file, found {type(path).__name__}")
+    name = os.fsdecode(path)
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name) or "''"
+
+
+def _opened(path: Path) -> io.FileIO:
+    try:
+        _check_kind(path.stat().st_mode)
+        # Not blocking: what has become a pipe meanwhile is left at once.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        file = io.FileIO(os.open(path, flags))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MediaError("does not exist") from error
+    except OSError as error:
+        raise MediaError(f"cannot be opened ({error.strerror})") from error
+    except ValueError as error:  # a name that no file can have
+        raise MediaError(f"cannot be opened ({error})") from error
+    try:
+        found = os.fstat(file.fileno())
+        _check_kind(found.st_mode)
+        if found.st_size == 0:
+            raise MediaError("is empty")
+    except MediaError:
+        file.close()
+        raise
+    return file
+
+
+def _check_kind(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = next((name for matches, name in _KINDS if matches(mode)), "something else")
+        raise MediaError(f"is {kind}, not a file")

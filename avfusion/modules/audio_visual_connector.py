@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidValueError
 from avfusion.modules.component import Component
+from avfusion.modules.connector_from_dims import ConnectorFromDims
 from avfusion.modules.frame_synchroniser import FrameSynchroniser
 from avfusion.modules.sliding_window_projector import SlidingWindowProjector
 from avfusion.modules.streaming.projector import ProjectorState
@@ -30,8 +31,10 @@ class ConnectorState(NamedTuple):
     projector: ProjectorState
 
 
-class AudioVisualConnector(Component):
+class AudioVisualConnector(ConnectorFromDims, Component):
     """From the encoders' tokens to the language model's embeddings: all that FAVOR trains outside the language model.
+
+    :meth:`from_dims` builds one from a few widths; the constructor takes the parts.
 
     Args:
         synchroniser: puts the streams onto the video's frames; the paper's (visual and audio, 768 wide) without it.

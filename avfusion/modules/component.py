@@ -128,7 +128,7 @@ class Component(nn.Module, PyTorchModelHubMixin):
     def _save_pretrained(self, save_directory: Path) -> None:
         save_weights(self, save_directory / _WEIGHTS)
         config = {_CLASS: type(self).__name__, **self.config}
-        (save_directory / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        (save_directory / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(

@@ -10,6 +10,7 @@ resolution.
 from avfusion.types.media import Video, Waveform
 from avfusion.types.protocols import (
     AudioEncoder,
+    RegularAudioEncoder,
     StreamingAudioEncoder,
     StreamingWindowEncoder,
     VisualEncoder,
@@ -24,6 +25,7 @@ __all__ = [
     "ClosedFrames",
     "Frames",
     "LLMEmbeddings",
+    "RegularAudioEncoder",
     "StreamedEmbeddings",
     "StreamingAudioEncoder",
     "StreamingWindowEncoder",

@@ -51,6 +51,26 @@ class AudioEncoder(Protocol):
 
 
 @runtime_checkable
+class RegularAudioEncoder(AudioEncoder, Protocol):
+    """An audio encoder whose tokens come at one rate, so that a connector's sizes follow from it.
+
+    Example:
+        >>> from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+        >>> from avfusion import RegularAudioEncoder
+        >>> from avfusion.encoders import HFAudioEncoder
+        >>> config = Wav2Vec2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+        >>> audio = HFAudioEncoder(model=Wav2Vec2Model(config), feature_extractor=Wav2Vec2FeatureExtractor())
+        >>> isinstance(audio, RegularAudioEncoder), audio.rate, audio.tokens_per_step
+        (True, 50.0, 1)
+    """
+
+    rate: float
+    """Time steps a second."""
+    tokens_per_step: int
+    """Tokens that share one time."""
+
+
+@runtime_checkable
 class StreamingAudioEncoder(AudioEncoder, Protocol):
     """An audio encoder that hears sound as it comes; what it gives, put together, is what it gives for the whole.
 

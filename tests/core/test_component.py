@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -108,6 +111,17 @@ def test_a_loaded_connector_computes_the_same(tmp_path) -> None:
         assert torch.equal(expected, found)
     assert loaded.projector.stride_frames == 3
     assert loaded.synchroniser.stream_rates == {"audio": 5.0}
+
+
+@given(st.permutations(["speech", "sounds", "music"]))
+def test_streams_keep_their_order(names) -> None:
+    made = FrameSynchroniser(visual_dim=4, stream_dims=dict.fromkeys(names, 2), slots=9)
+    with tempfile.TemporaryDirectory() as folder:
+        made.save_pretrained(folder)
+        loaded = FrameSynchroniser.from_pretrained(folder)
+    assert list(loaded.dims) == ["visual", *names]  # the order of fusion
+    media = {name: torch.randn(1, 9, 2) for name in names}
+    assert torch.equal(loaded(**media).tokens, made(**media).tokens)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -10,7 +10,7 @@ Example:
     (torch.Size([1, 4, 3, 24, 24]), torch.Size([1, 32000]))
     >>> video, waveform = collate_media([media, load_media(clip, end=1.0, size=24)])
     >>> from avfusion.media import open_live
-    >>> with open_live(clip, realtime=False) as live:  # or "rtsp://camera.local/stream", "/dev/video0", a pipe
+    >>> with open_live(clip, realtime=False) as live:  # or NetworkStream("rtsp://..."), "/dev/video0", a pipe
     ...     for chunk in live:
     ...         stretch = chunk.video, chunk.waveform, chunk.until  # of half a second
 
@@ -25,7 +25,7 @@ except ImportError as error:
 from avfusion.media._collate import collate_media
 from avfusion.media._load import Media, load_media
 from avfusion.media._write import write_video
-from avfusion.media.live import LiveChunk, LiveFault, LiveReport, LiveSource, open_live
+from avfusion.media.live import LiveChunk, LiveFault, LiveReport, LiveSource, NetworkStream, open_live
 
 __all__ = [
     "LiveChunk",
@@ -33,6 +33,7 @@ __all__ = [
     "LiveReport",
     "LiveSource",
     "Media",
+    "NetworkStream",
     "collate_media",
     "load_media",
     "open_live",

@@ -13,7 +13,7 @@ from av import VideoFrame, VideoStream
 from av.container import InputContainer
 
 from avfusion.errors import InvalidValueError, MediaError
-from avfusion.media._opening import MediaFile, open_container, shown
+from avfusion.media._opening import MediaFile, open_container, open_file, shown
 from avfusion.media._pictures import Pictures
 from avfusion.media._sound import Sound
 from avfusion.media._streams import beginning, choose_streams, decode, first_frames
@@ -122,10 +122,15 @@ def load_media(
     if not timeout > 0:
         raise InvalidValueError(f"timeout: must be a positive number of seconds, found {timeout}")
     name = shown(path)
+    local = Path(os.fsdecode(path))
     try:
-        with MediaFile(Path(os.fsdecode(path)), timeout=timeout) as file:
+        with MediaFile(open_file(local), local.name, timeout=timeout) as file:
             # None: it landed too late, and what lies before is wanted.
-            media = (_read(file, request, seek=True) if start > 0 else None) or _read(file, request, seek=False)
+            media, complete = _read(file, request, seek=True) if start > 0 else (None, False)
+            if media is None:
+                media, complete = _read(file, request, seek=False)
+        if complete and bytes_are_missing(local):
+            raise MediaError("is cut short: bytes are missing at its end")
         assert media is not None
         for kind, value in (("video", media.video), ("audio", media.waveform)):
             if kind in require and value is None:
@@ -166,24 +171,22 @@ def checked(
     return Request(start, math.inf if end is None else end, frame_rate, int(sample_rate), sides, video, audio)
 
 
-def _read(file: MediaFile, request: Request, *, seek: bool) -> Media | None:
+def _read(file: MediaFile, request: Request, *, seek: bool) -> tuple[Media | None, bool]:
+    """What the clip holds, or None if the seek missed its beginning; and whether the file was read to its end."""
     file.seek(0)
     try:
         with open_container(file) as container:
-            media, complete = _read_streams(container, file, request, seek=seek)
+            found = _read_streams(container, file, request, seek=seek)
     except (av.FFmpegError, MediaError):
         file.check()  # what a file seems to be once its deadline has passed says nothing about it
         raise
     file.check()
-    if complete and bytes_are_missing(file.path):
-        raise MediaError("is cut short: bytes are missing at its end")
-    return media
+    return found
 
 
 def _read_streams(
     container: InputContainer, file: MediaFile, request: Request, *, seek: bool
 ) -> tuple[Media | None, bool]:
-    """What the clip holds, or None if the seek missed its beginning; and whether the file was read to its end."""
     pictured, sounding = choose_streams(container, video=request.video, audio=request.audio)
     stated = Stated(container)
     frames = decode(container, (pictured, sounding), stated)

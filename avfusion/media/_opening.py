@@ -15,10 +15,9 @@ from typing import Any, Self
 import av
 from av.container import InputContainer
 
-from avfusion.errors import InvalidTypeError, MediaError
+from avfusion.errors import InvalidTypeError, InvalidValueError, MediaError
 from avfusion.media._formats import READ, refusal
 
-_HEAD = 4096  # bytes that tell what a file is which FFmpeg refuses
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}\Z")
 _NAMED = (".tga",)  # pictures that only their name tells
 _KINDS = (
@@ -58,31 +57,29 @@ class Deadline:
 
 
 class MediaFile:
-    """A regular file that FFmpeg reads through Python, and that seems to end when its deadline has passed.
+    """A file that FFmpeg reads through Python, and that seems to end when its deadline has passed.
 
     FFmpeg learns the suffix of its name only: nothing in a name is a pattern or an address.
 
     Args:
-        path: a local file.
+        file: an open file.
+        name: what it is called.
         timeout: seconds for all reading.
 
     Attributes:
-        path: of the file.
+        head: the first bytes that were read.
         deadline: that of reading.
         others: the names of other files that FFmpeg was made to ask for, and was not given.
-
-    Raises:
-        MediaError: what is not there, may not be read, or is no regular file.
     """
 
-    def __init__(self, path: Path, *, timeout: float = math.inf) -> None:
-        self._file = _opened(path)
-        self.path = path
+    def __init__(self, file: Any, name: str, *, timeout: float = math.inf) -> None:
+        self._file = file
+        self._error: Exception | None = None
+        self.head = b""
         self.deadline = Deadline(timeout)
         self.others: list[str] = []
-        suffix = _SUFFIX.search(path.name)
+        suffix = _SUFFIX.search(name)
         self.name = "file" + (suffix[0].lower() if suffix else "")
-        self._error: OSError | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -90,38 +87,37 @@ class MediaFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self.close()
 
     # An exception raised in these would come out of PyAV wherever FFmpeg fails next, maybe in another file.
     def read(self, size: int) -> bytes:
-        if self.deadline.passed:
+        if self.deadline.passed or self._error is not None:
             return b""
         try:
-            return self._file.read(size)
-        except OSError as error:
+            data = bytes(self._file.read(size))
+            if len(data) > size:
+                raise InvalidValueError(f"source: must give at most the {size} bytes asked for, found {len(data)}")
+        except Exception as error:  # noqa: BLE001  # it is raised by check()
             self._error = error
             return b""
+        self.head = self.head or data
+        return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         try:
-            return self._file.seek(offset, whence)
+            return int(self._file.seek(offset, whence))
         except (OSError, ValueError, OverflowError):
             return -errno.EINVAL
 
     def tell(self) -> int:
-        return self._file.tell()
+        return int(self._file.tell())
 
     def seekable(self) -> bool:
-        return True
+        return hasattr(self._file, "seekable") and bool(self._file.seekable())
 
     def close(self) -> None:
+        """Closes the file."""
         self._file.close()
-
-    @property
-    def head(self) -> bytes:
-        """Its first bytes."""
-        self.seek(0)
-        return self.read(_HEAD)
 
     def open_other(self, name: str, flags: int, options: Mapping[str, str]) -> io.BytesIO:
         """What FFmpeg gets in place of another file: nothing."""
@@ -129,10 +125,15 @@ class MediaFile:
         return io.BytesIO()
 
     def check(self) -> None:
-        """Raises MediaError if what was read is not all that there is, or not all that it refers to."""
+        """Raises MediaError if what was read is not all that there is, or not all that it refers to.
+
+        An error of the file's own ``read`` that is no OSError is raised as it is, and so is its TimeoutError.
+        """
         self.deadline.check()
+        if isinstance(self._error, OSError) and not isinstance(self._error, TimeoutError):
+            raise MediaError(f"cannot be read ({self._error.strerror or self._error})") from self._error
         if self._error is not None:
-            raise MediaError(f"cannot be read ({self._error.strerror})")
+            raise self._error
         if self.others:
             raise MediaError("refers to other files or addresses, which are not read")
 
@@ -150,11 +151,13 @@ def open_container(
         container = _open(file, format, options)
     except av.FFmpegError as error:
         file.check()
-        if error.errno != errno.EINVAL or format is not None:  # which a format gives that is not allowed
+        if error.errno != errno.EINVAL:  # which a format gives that is not allowed
             raise
-        if file.name.endswith(_NAMED):
-            file.seek(0)
+        if format is None and file.name.endswith(_NAMED) and file.seek(0) == 0:
             container = _open(file, "image2pipe", options)
+        elif not file.head:  # refused by the name of the format alone
+            reason = f"is not read as {format}: that refers to other files or addresses, or tells too little"
+            raise MediaError(reason) from error
         elif reason := refusal(file.head):
             raise MediaError(reason) from error
         else:
@@ -191,7 +194,12 @@ def shown(path: object) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name) or "''"
 
 
-def _opened(path: Path) -> io.FileIO:
+def open_file(path: Path) -> io.FileIO:
+    """A regular file.
+
+    Raises:
+        MediaError: what is not there, may not be read, is empty, or is something else.
+    """
     try:
         _check_kind(path.stat().st_mode)
         # Not blocking: what has become a pipe meanwhile is left at once.

@@ -12,15 +12,11 @@ from avfusion.errors import MediaError
 from avfusion.media._time import seconds
 from avfusion.media._truncation import Stated
 
-_TEXT = ("tty",)  # FFmpeg would draw a text file as video
-
 
 def choose_streams(
     container: InputContainer, *, video: bool, audio: bool
 ) -> tuple[VideoStream | None, AudioStream | None]:
     """The streams to read: those that FFmpeg thinks best."""
-    if container.format.name in _TEXT:
-        raise MediaError("is a text file")
     # A cover picture is an attachment of its own time, not something on display.
     moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     sounding = list(container.streams.audio)

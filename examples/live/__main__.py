@@ -12,7 +12,7 @@ from pathlib import Path
 from transformers.utils import logging
 
 from avfusion import InvalidTypeError, InvalidValueError
-from avfusion.media import open_live
+from avfusion.media import NetworkStream, open_live
 from examples.favor.chat import add_model_arguments
 from examples.live.demo import Film, write_film
 from examples.live.models import LiveModel, load_live
@@ -70,10 +70,10 @@ class Show:
     def run(self) -> None:
         options = self.options
         source = open_live(
-            self.film.path if self.film is not None else options.source,
+            self.film.path if self.film is not None else _source(options.source),
             format=options.format,
             options=dict(_pair(text) for text in options.option),
-            sound=options.sound,
+            sound=None if options.sound is None else _source(options.sound),
             sound_format=options.sound_format,
             chunk_seconds=options.chunk,
             realtime=False if options.fast else None,
@@ -135,6 +135,11 @@ class Show:
     def print(self, text: str) -> None:
         with self.printing:
             print(text, flush=True)
+
+
+def _source(text: str) -> str | NetworkStream:
+    """An address where the command names one; it is the command's user who asks for it."""
+    return NetworkStream(text) if "://" in text else text
 
 
 def _pair(text: str) -> tuple[str, str]:

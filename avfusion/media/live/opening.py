@@ -12,10 +12,13 @@ from av import AudioStream, VideoStream
 from av.container import InputContainer
 
 from avfusion.errors import InvalidTypeError, InvalidValueError, MediaError
+from avfusion.media._formats import DEVICES
+from avfusion.media._opening import MediaFile, open_container, open_file, shown
 from avfusion.media._streams import choose_streams
+from avfusion.media.live.network import OPTIONS, NetworkStream
 from avfusion.media.live.pipe import Pipe
 
-Source = str | os.PathLike[str] | int | IO[bytes]
+Source = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int | IO[bytes] | NetworkStream
 
 _PIPE = re.compile(r"-|pipe:(\d*)")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.,-]+:")  # two letters at least: one is a drive of Windows
@@ -30,8 +33,9 @@ class Opened(NamedTuple):
         container: what FFmpeg made of it.
         pictured: the pictures to read, or None.
         sounding: the sound to read, or None.
+        file: what FFmpeg reads through Python, or None.
+        path: of a local file, or None.
         is_file: whether it is all there already, and waits.
-        path: of a file, or None.
         can_stop: whether a read never waits, or can be made to give up.
         stop: makes it give up.
         close: releases everything.
@@ -41,8 +45,9 @@ class Opened(NamedTuple):
     container: InputContainer
     pictured: VideoStream | None
     sounding: AudioStream | None
-    is_file: bool
+    file: MediaFile | None
     path: Path | None
+    is_file: bool
     can_stop: bool
     stop: Callable[[], None]
     close: Callable[[], None]
@@ -67,21 +72,24 @@ def open_source(
     name = _name(source)
     if format is not None and format.split(":")[0] not in _formats():
         raise InvalidValueError(f"format: must be one that this FFmpeg reads, found {format!r}")
-    file, pipe, path = _file(source, name, format, timeout)
-    if format is None and _CAMERA.fullmatch(name):
-        format = "v4l2"
-    container = None
+    place = _place(source, format)
+    options = dict(options or {})
+    container, file, pipe = None, None, None
     try:
-        container = av.open(
-            file,
-            format=format,
-            options=dict(options or {}),
-            metadata_errors="replace",
-            timeout=None if path is not None else timeout,
-        )
+        if isinstance(place, _Direct):
+            container = av.open(
+                place.name,
+                format=place.format,
+                options={**options, **place.options},
+                metadata_errors="replace",
+                timeout=timeout,
+            )
+        else:
+            file, pipe = _file(place, timeout)
+            container = open_container(file, format=format, options=options)
         pictured, sounding = choose_streams(container, video=video, audio=audio)
-    except (av.FFmpegError, TimeoutError, MediaError) as error:
-        for opened in (container, pipe):
+    except (av.FFmpegError, OSError, MediaError) as error:
+        for opened in (container, pipe or file):
             if opened is not None:
                 opened.close()
         if isinstance(error, MediaError):
@@ -93,10 +101,13 @@ def open_source(
         container.close()
         if pipe is not None:
             pipe.close()
+        elif isinstance(place, Path) and file is not None:
+            file.close()
 
-    is_file = path is not None or (pipe is None and not isinstance(source, (str, os.PathLike)))
+    is_file = file is not None and pipe is None
     stop = _nothing if pipe is None else pipe.stop
-    return Opened(name, container, pictured, sounding, is_file, path, is_file or pipe is not None, stop, close)
+    path = place if isinstance(place, Path) and is_file else None
+    return Opened(name, container, pictured, sounding, file, path, is_file, file is not None, stop, close)
 
 
 def is_timeout(error: BaseException) -> bool:
@@ -112,45 +123,64 @@ def _formats() -> set[str]:
     return {name for names in av.formats_available for name in names.split(",")}
 
 
+class _Direct(NamedTuple):
+    """What FFmpeg opens itself: a device or an address."""
+
+    name: str
+    format: str | None
+    options: Mapping[str, str]
+
+
 def _name(source: Source) -> str:
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
+    if isinstance(source, NetworkStream):
+        return source.address
+    if isinstance(source, (str, bytes, os.PathLike)):
+        return shown(source)
     if isinstance(source, bool) or not (isinstance(source, int) or hasattr(source, "read")):
         raise InvalidTypeError(
-            f"source: must be a path, an address, an open file or its number, found {type(source).__name__}"
+            "source: must be a path, a NetworkStream, an open file or its number, found " + type(source).__name__
         )
     name = getattr(source, "name", source)
     return f"file {name}" if isinstance(name, int) else str(name if isinstance(name, str) else "open file")
 
 
-def _file(source: Source, name: str, format: str | None, timeout: float) -> tuple[object, Pipe | None, Path | None]:
-    """What FFmpeg opens; the pipe that it is, or None; the path of a regular file, or None."""
-    if isinstance(source, int):
-        pipe = Pipe(source, timeout=timeout)
-        return pipe, pipe, None
-    if not isinstance(source, (str, os.PathLike)):
-        if source.seekable():
-            return source, None, None
-        pipe = Pipe(source, timeout=timeout)
-        return pipe, pipe, None
+def _place(source: Source, format: str | None) -> "_Direct | Path | int | IO[bytes]":
+    """Where the source is to be found."""
+    if isinstance(source, NetworkStream):
+        return _Direct(source.address, format, OPTIONS)
+    if not isinstance(source, (str, bytes, os.PathLike)):
+        return source
+    name = os.fsdecode(source)
+    if format is not None and format.split(":")[0] in DEVICES:
+        return _Direct(name, format, {})
     if isinstance(source, str) and (numbered := _PIPE.fullmatch(source)):
-        pipe = Pipe(int(numbered[1] or 0), timeout=timeout)
-        return pipe, pipe, None
-    path = Path(source)
-    if path.is_fifo():
-        pipe = Pipe(os.open(path, os.O_RDONLY | os.O_NONBLOCK), timeout=timeout, owned=True)
-        return pipe, pipe, None
-    if path.is_file():
-        if path.stat().st_size == 0:
-            raise MediaError(f"{name}: is empty")
-        # Absolute, so that FFmpeg does not take a name with a colon for an address.
-        return str(path.absolute()), None, path
-    if path.is_dir():
-        raise MediaError(f"{name}: is a directory, not a file")
-    if format is None and not _ADDRESS.match(name) and not _is_device(path):
-        raise MediaError(f"{name}: does not exist")
-    return name, None, None
+        return int(numbered[1] or 0)
+    path = Path(name)
+    mode = _mode(path)
+    if format is None and _CAMERA.fullmatch(name) and mode is not None:
+        return _Direct(name, "v4l2", {})
+    if mode is None and _ADDRESS.match(name):
+        raise InvalidValueError(f"source: an address must be given as NetworkStream({name!r}), found plain text")
+    return path
 
 
-def _is_device(path: Path) -> bool:
-    return path.exists() and stat.S_ISCHR(path.stat().st_mode)
+def _file(place: Path | int | IO[bytes], timeout: float) -> tuple[MediaFile, Pipe | None]:
+    """What FFmpeg reads through Python, and the pipe that it is, or None."""
+    if isinstance(place, Path):
+        mode = _mode(place)
+        if mode is None or not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
+            return MediaFile(open_file(place), place.name, timeout=timeout), None
+        pipe = Pipe(os.open(place, os.O_RDONLY | os.O_NONBLOCK), timeout=timeout, owned=True)
+    elif not isinstance(place, int) and place.seekable():
+        return MediaFile(place, str(getattr(place, "name", "")), timeout=timeout), None
+    else:
+        pipe = Pipe(place, timeout=timeout)
+    return MediaFile(pipe, ""), pipe
+
+
+def _mode(path: Path) -> int | None:
+    """What kind of file it is, or None where there is none."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # what is wrong with it is said when it is opened
+        return None

@@ -130,13 +130,18 @@ class Reader:
                     opened.container, (opened.pictured, opened.sounding), self._stated, damaged=self._damaged
                 ):
                     yield frame
+                    if opened.file is not None:
+                        opened.file.deadline.restart()  # it is for the next frame, not for whoever takes them
                     if again := self._goes_ahead():
                         break
+            if opened.file is not None:
+                opened.file.check()
             self._stated.check()
             if opened.path is not None and bytes_are_missing(opened.path):
                 raise MediaError("is cut short: bytes are missing at its end")
         except MediaError as error:
-            self._fault("died", None, 0.0, str(error))
+            late = opened.file is not None and opened.file.deadline.passed
+            self._fault("stalled" if late else "died", None, 0.0, "nothing came any more" if late else str(error))
         except (FFmpegError, TimeoutError) as error:
             if is_timeout(error):
                 self._fault("stalled", None, 0.0, "nothing came any more")

@@ -185,8 +185,9 @@ def open_live(
     A stream that ends, stalls, or breaks off ends with what was decoded of it, and a fault in the last report.
 
     Args:
-        source: a path, an address that FFmpeg reads (``"rtsp://..."``, ``"tcp://..."``, ``"http://..."``), a pipe
-            (``"-"`` for standard input, the path of a FIFO), a device with its ``format``, an open file, or its number.
+        source: a path, a pipe (``"-"`` for standard input, the path of a FIFO), a device with its ``format``, an open
+            file, or its number; an address as a :class:`~avfusion.media.NetworkStream`. Of a path, a pipe and an open
+            file no other file or address is opened, as with :func:`load_media`.
         format: of a device or of what cannot be told from its content: ``"v4l2"``, ``"alsa"``, ``"mpegts"``.
         options: for FFmpeg, such as ``{"video_size": "640x480"}``.
         sound: another source of the sound: a microphone beside a camera.

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avfusion import InvalidTypeError, InvalidValueError, MediaError
-from avfusion.media import LiveChunk, LiveFault, load_media, open_live, write_video
+from avfusion.media import LiveChunk, LiveFault, NetworkStream, load_media, open_live, write_video
 from avfusion.media.live import reader
 from avfusion.media.live.pipe import Pipe
 from tests.media.files import grey, levels_of, tone, write
@@ -80,7 +80,7 @@ def test_a_connection_that_breaks_off_gives_what_came(stream: bytes, tmp_path: P
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with open_live(f"tcp://127.0.0.1:{server.getsockname()[1]}", realtime=False) as live:
+        with open_live(NetworkStream(f"tcp://127.0.0.1:{server.getsockname()[1]}"), realtime=False) as live:
             chunks = [next(live)]
             given.set()
             chunks += live
@@ -117,12 +117,12 @@ def test_what_never_opens_is_refused_at_once(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(MediaError, match=rf"tcp://127.0.0.1:{port}: cannot be opened \(Connection refused"):
-        open_live(f"tcp://127.0.0.1:{port}")
+        open_live(NetworkStream(f"tcp://127.0.0.1:{port}"))
     nothing = r"cannot be opened \(nothing came for 0\.1 s"
     with pipe_of(hold=threading.Event()) as number, pytest.raises(MediaError, match=nothing):
         open_live(number, timeout=0.1)
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(MediaError, match=nothing):
-        open_live(f"tcp://127.0.0.1:{server.getsockname()[1]}", timeout=0.1)
+        open_live(NetworkStream(f"tcp://127.0.0.1:{server.getsockname()[1]}"), timeout=0.1)
 
 
 def test_a_second_source_that_is_refused_closes_the_first(stream: bytes, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avfusion.media import load_media, open_live, write_video
+from avfusion.media import NetworkStream, load_media, open_live, write_video
 from avfusion.media.live.reader import Start
 from tests.media.files import grey, tone, write
 from tests.media.live.helpers import Clock, assert_same, clip, kinds_of, pipe_of, settle
@@ -137,7 +137,7 @@ def served(data: bytes) -> Iterator[int]:
 
 def test_a_connection_is_read(clips: list[Path]) -> None:
     options = {"format": "mpegts", "realtime": False}
-    with served(clips[2].read_bytes()) as port, open_live(f"tcp://127.0.0.1:{port}", **options) as live:
+    with served(clips[2].read_bytes()) as port, open_live(NetworkStream(f"tcp://127.0.0.1:{port}"), **options) as live:
         assert_same([*live], load_media(clips[2]))
 
 
@@ -151,7 +151,7 @@ def test_a_page_is_read(clips: list[Path]) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        with open_live(f"http://127.0.0.1:{server.server_port}/{clips[1].name}", realtime=False) as live:
+        with open_live(NetworkStream(f"http://127.0.0.1:{server.server_port}/{clips[1].name}"), realtime=False) as live:
             chunks = [*live]
         server.shutdown()
         thread.join()

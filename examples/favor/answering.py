@@ -66,7 +66,7 @@ class Decoding(NamedTuple):
 
 
 class Answerer:
-    """Model and processor, which answer together.
+    """Model and processor, which answer together, in as many threads at once as ask them.
 
     Args:
         model: in evaluation mode.
@@ -78,6 +78,7 @@ class Answerer:
         self.model = model
         self.processor = processor
         self.decoding = (decoding or Decoding()).check()
+        processor.prepare_for_threads()
 
     def answer(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
         """The answer to each conversation, as :meth:`FavorProcessor.apply_chat_template` takes them."""

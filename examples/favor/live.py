@@ -9,6 +9,7 @@ from avfusion.encoders import BlockwiseAudioEncoder, WhisperAudioEncoder
 from avfusion.models import AudioVisualLanguageModel, KeepNewest, LiveSession
 from examples.favor.answering import Answerer
 from examples.favor.modeling_favor import FavorForConditionalGeneration
+from examples.favor.parts import active_connector
 from examples.favor.processing_favor import FavorProcessor, conversation
 
 HEARD, BLOCK, LOOK_AHEAD = 10.0, 1.0, 0.5  # seconds that Whisper is given at once; of them new; heard ahead of those
@@ -46,8 +47,7 @@ def live_model(model: Any, processor: FavorProcessor) -> AudioVisualLanguageMode
         InvalidValueError: a model that cannot stream: it does not fuse, or depends on later frames.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    trained = getattr(base.connector, "modules_to_save", None)  # peft keeps the old one beside it
-    connector = base.connector if trained is None else trained[base.connector.active_adapter]
+    connector = active_connector(base)
     if not isinstance(connector, AudioVisualConnector):
         raise InvalidValueError(f'model: must have fusion "synchronised" to be live, found {base.config.fusion!r}')
     connector.initial_state()  # refuses by name what cannot stream

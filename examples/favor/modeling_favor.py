@@ -84,7 +84,11 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
     def set_output_embeddings(self, value: nn.Module) -> None:
         self.language_model.set_output_embeddings(value)
 
-    def get_media_embeddings(
+    def get_media_embeddings(self, *, clips: int = 1, **features: Tensor | None) -> LLMEmbeddings:
+        """The connector's embeddings of what :meth:`encode` gave, or of ``clips`` clips without anything."""
+        return self.connector(**self.media_streams(clips=clips, **features))
+
+    def media_streams(
         self,
         *,
         visual_features: Tensor | None = None,
@@ -97,8 +101,8 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
         event_mask: Tensor | None = None,
         event_times: Tensor | None = None,
         clips: int = 1,
-    ) -> LLMEmbeddings:
-        """The connector's embeddings of what :meth:`encode` gave, or of ``clips`` clips without anything."""
+    ) -> dict[str, Frames | TokenStream]:
+        """What the connector takes, by name, for what :meth:`encode` gave, or for ``clips`` clips without anything."""
         parameter = next(self.connector.parameters())
         like = parameter.device, parameter.dtype  # of a sharded parameter too
         streams: dict[str, Frames | TokenStream] = {}
@@ -118,7 +122,7 @@ class FavorForConditionalGeneration(FavorTowers, GenerationMixin):
         if not streams:  # the connector's parameters get zero gradients rather than none
             dim = self.config.audio_config.d_model
             streams["audio"] = TokenStream.empty(clips, dim, device=like[0], dtype=like[1])
-        return self.connector(**streams)
+        return streams
 
     @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(

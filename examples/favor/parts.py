@@ -104,6 +104,12 @@ def is_sharded(*modules: nn.Module | None) -> bool:
     )
 
 
+def active_connector(model: Any) -> Any:
+    """The connector that a model computes with; peft keeps the one from before training beside it."""
+    trained = getattr(model.connector, "modules_to_save", None)
+    return model.connector if trained is None else trained[model.connector.active_adapter]
+
+
 def items_per_call(config: Any, dtype: torch.dtype, limit: float) -> int:
     """How many pictures or chunks of sound a tower computes within ``limit`` MiB."""
     tokens = getattr(config, "max_source_positions", None) or (config.image_size // config.patch_size) ** 2 + 1

@@ -354,11 +354,18 @@ class FavorProcessor(ProcessorMixin):
         if not streams:
             return data, []
         if self.qformer_tokenizer is not None and videos != [None] * len(clips):
-            asked = self.qformer_tokenizer(
-                [clip.instruction or "" for clip in clips], padding=True, truncation=True, return_tensors="pt"
-            )
-            data |= {"qformer_input_ids": asked["input_ids"], "qformer_attention_mask": asked["attention_mask"]}
+            data |= self._instructions([clip.instruction or "" for clip in clips])
         return data, self._counts(streams)
+
+    def _instructions(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        asked = self.qformer_tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+        return {"qformer_input_ids": asked["input_ids"], "qformer_attention_mask": asked["attention_mask"]}
+
+    def prepare_for_threads(self) -> None:
+        """Sets the tokenizers up, which else the first text does, and which two threads cannot do at once."""
+        self.tokenizer("")
+        if self.qformer_tokenizer is not None:
+            self._instructions([""])
 
     def _counts(self, streams: Mapping[str, Frames | TokenStream]) -> list[int]:
         """How many embeddings the connector gives for each clip of such streams."""

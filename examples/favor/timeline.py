@@ -12,6 +12,7 @@ from torch import Tensor
 
 from avfusion import InvalidValueError, Video, Waveform
 from examples.favor.modeling_favor import FEATURES, MEDIA_INPUTS
+from examples.favor.parts import active_connector
 from examples.favor.processing_favor import Clip
 
 # A slot holds what was seen and what was heard side by side. Attention to such a slot is to both: it is not split.
@@ -52,21 +53,16 @@ def attention_timeline(model: Any, inputs: Mapping[str, Tensor]) -> Timeline:
         InvalidValueError: inputs without media or of several clips, or a model without windows of both streams.
     """
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
-    connector: Any = getattr(model, "connector", None)
+    connector = active_connector(model) if hasattr(model, "connector") else None
     if not hasattr(getattr(connector, "projector", None), "cut") or not hasattr(connector, "synchroniser"):
         raise InvalidValueError("model: must join pictures and sound in windows to have a timeline, this one does not")
     given = {name: value for name, value in inputs.items() if name in {*MEDIA_INPUTS, *FEATURES}}
     clips = {len(value) for value in given.values()}
     if clips != {1}:
         raise InvalidValueError(f"inputs: must hold one clip, found {max(clips, default=0)}")
-    # The very frames that the projector gets.
-    caught: list[Any] = []
-    hook = connector.projector.register_forward_pre_hook(lambda _, frames: caught.append(frames[0]))
-    try:
-        model.get_media_embeddings(**(given if set(given) <= set(FEATURES) else model.encode(**given)))
-    finally:
-        hook.remove()
-    frames, projector = caught[0], connector.projector
+    features = given if set(given) <= set(FEATURES) else model.encode(**given)
+    frames = connector.synchronise(**model.media_streams(**features))  # the very frames that the projector gets
+    projector = connector.projector
     windows = projector.cut(frames)
     maps = projector.window_encoder.attention_maps(windows.tokens, windows.mask).float().mean((0, 2))
     count, queries, length = maps.shape[:3]

@@ -1,6 +1,7 @@
 """Answers: alone, together, and as they are written."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,53 @@ def test_the_timeline_accounts_for_all_attention(answerer: Answerer, conversatio
         1: ["seen", "embedding"],
         2: ["heard", "embedding"],
     }.get(number, ["seen", "embedding"] if number == 3 else ["seen", "heard"])
+
+
+def test_each_visitor_gets_the_timeline_of_their_own_clip(
+    answerer: Answerer, conversations: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once, of whom the second is in the middle of it while the first goes through all of it."""
+    inputs = [answerer.inputs([conversations[number]]) for number in (0, 2)]
+    alone = [attention_timeline(answerer.model, given) for given in inputs]
+    met, first_is_done, encode = threading.Barrier(2), threading.Event(), answerer.model.encode
+
+    def meet(**given: Any) -> Any:
+        met.wait(timeout=60)
+        if "pixel_values_videos" not in given:  # the second clip is sound alone
+            assert first_is_done.wait(timeout=60)
+        return encode(**given)
+
+    def visit(number: int) -> Any:
+        try:
+            return attention_timeline(answerer.model, inputs[number])
+        finally:
+            if number == 0:
+                first_is_done.set()
+
+    monkeypatch.setattr(answerer.model, "encode", meet)
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(visit, range(2)))
+    for ours, theirs in zip(together, alone, strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    assert not answerer.model.connector.projector._forward_pre_hooks
+
+
+def test_threads_give_what_one_gives(conversations: Any) -> None:
+    """Answers and timelines of many visitors at once, from the first call on."""
+    model, processor = tiny()
+    answerer = Answerer(model=model, processor=processor, decoding=GREEDY)
+    tasks = [(number, picture) for number in range(5) for picture in (False, True)] * 2
+
+    def visit(task: tuple[int, bool]) -> Any:
+        number, picture = task
+        messages = conversations[number]
+        if picture:
+            return attention_timeline(model, answerer.inputs([messages])).attention.tolist()
+        return "".join(answerer.stream(messages))
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(visit, tasks))
+    assert together == [visit(task) for task in tasks]
 
 
 def test_there_is_no_timeline_of_text_alone(answerer: Answerer) -> None:

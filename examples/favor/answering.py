@@ -1,5 +1,7 @@
 """Answers to conversations: many at once, or one while it is being written."""
 
+import math
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -94,13 +96,29 @@ class Answerer:
         inputs = self.inputs(conversations)
         return [self._cut(row) for row in self._generate(inputs, self.decoding)]
 
-    def stream(self, conversation: Sequence[Mapping[str, Any]]) -> Generator[str, None, None]:
+    def stream(
+        self,
+        conversation: Sequence[Mapping[str, Any]],
+        *,
+        seconds: float | None = None,
+        longest: float | None = None,
+    ) -> Generator[str, None, None]:
         """The answer in pieces, as it is being written. Beams have no such order: it is found without them.
 
-        Whoever stops listening stops the model too.
+        A piece is empty where a token shows nothing yet. Whoever stops listening stops the model too.
+
+        Args:
+            conversation: as :meth:`FavorProcessor.apply_chat_template` takes it.
+            seconds: within which it must be ready, the reading of its media included.
+            longest: seconds that its media may last.
+
+        Raises:
+            TimeoutError: it was not ready in time; what had been written has been given.
         """
-        inputs = self.inputs([conversation])
-        streamer, stop = _Tokens(), _Stop()
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        options = {} if seconds is None else {"timeout": seconds}
+        inputs = self.inputs([conversation], media_options={**options, "longest": longest})
+        streamer, stop = _Tokens(), _Stop(deadline)
         with ThreadPoolExecutor(max_workers=1) as pool:
             found = pool.submit(
                 self._generate,
@@ -117,18 +135,20 @@ class Answerer:
                     written += tokens
                     # What may still change waits: characters of which bytes are missing, and space at the end.
                     text = self._text(self._cut(written)).rstrip("\ufffd").rstrip()
-                    if len(text) > len(shown) and text.startswith(shown):
-                        yield text[len(shown) :]
-                        shown = text
+                    new = text[len(shown) :] if text.startswith(shown) else ""
+                    shown += new
+                    yield new
                 rest = self._text(self._cut(found.result()[0].tolist())).removeprefix(shown)
                 if rest:
                     yield rest
+                if stop.late:
+                    raise TimeoutError(f"The answer was not ready within {seconds:g} s and ends here.")
             finally:
                 stop.asked.set()
 
-    def inputs(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> BatchFeature:
-        """What the model takes for them, where it is."""
-        return self.processor.apply_chat_template(conversations).to(self.model.device)
+    def inputs(self, conversations: Sequence[Sequence[Mapping[str, Any]]], **options: Any) -> BatchFeature:
+        """What the model takes for them, where it is; options of :meth:`FavorProcessor.apply_chat_template`."""
+        return self.processor.apply_chat_template(conversations, **options).to(self.model.device)
 
     @torch.no_grad()
     def _generate(self, inputs: Mapping[str, Tensor] | BatchFeature, decoding: Decoding, **options: Any) -> Tensor:
@@ -168,10 +188,12 @@ class _Tokens(BaseStreamer):
 
 
 class _Stop(StoppingCriteria):
-    """Stops when asked to."""
+    """Stops when asked to, or when it is late."""
 
-    def __init__(self) -> None:
-        self.asked = Event()
+    def __init__(self, deadline: float) -> None:
+        self.asked, self.deadline, self.late = Event(), deadline, False
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        return torch.full((len(input_ids),), self.asked.is_set(), dtype=torch.bool, device=input_ids.device)
+        self.late = self.late or time.monotonic() > self.deadline
+        done = self.late or self.asked.is_set()
+        return torch.full((len(input_ids),), done, dtype=torch.bool, device=input_ids.device)

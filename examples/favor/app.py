@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -13,6 +13,10 @@ from matplotlib.figure import Figure
 from avfusion import InvalidTypeError, InvalidValueError
 from examples.favor.answering import Answerer
 from examples.favor.chat import add_model_arguments, load_answerer
+from examples.favor.data import with_clip
+from examples.favor.limits import Limits, for_visitors, plain
+from examples.favor.limits import add_arguments as add_limits
+from examples.favor.limits import from_options as limits_of
 from examples.favor.live_tab import live_tab
 from examples.favor.processing_favor import conversation
 from examples.favor.timeline import attention_timeline, draw_timeline
@@ -42,34 +46,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
     add("--port", type=int, default=7860, help="(7860)")
     add("--share", action="store_true", help="a public address, through Gradio's tunnel")
+    add_limits(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    page = build(load_answerer(options, num_beams=1))
-    page.queue(default_concurrency_limit=1).launch(
-        server_name=options.host,
-        server_port=options.port,
-        share=options.share,
-        theme=THEME,
-        css=CSS,
-        show_error=True,
-        footer_links=[],
-    )
+    limits = limits_of(options)
+    serve(build(load_answerer(options, num_beams=1), limits), limits, options.host, options.port, share=options.share)
     return 0
 
 
-def build(answerer: Answerer) -> gr.Blocks:
+def serve(page: gr.Blocks, limits: Limits, host: str, port: int, **options: Any) -> None:
+    """Answers one visitor after the other, until the server is stopped."""
+    page.queue(default_concurrency_limit=1, max_size=limits.waiting).launch(
+        server_name=host,
+        server_port=port,
+        theme=THEME,
+        css=CSS,
+        show_error=False,  # a visitor sees the problems that are meant for visitors; all others are on the terminal
+        max_file_size=limits.upload * 2**20,
+        footer_links=[],
+        **options,
+    )
+
+
+def build(answerer: Answerer, limits: Limits | None = None) -> gr.Blocks:
     """The page; each part of it is a tab."""
+    limits = (limits or Limits()).check()
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"# {TITLE}\n{ABOUT}")
         with gr.Tab("Clip"):
-            _clip_tab(answerer)
+            _clip_tab(answerer, limits)
         with gr.Tab("Live"):
-            live_tab(answerer)
+            leave = live_tab(answerer, limits)
+        page.unload(leave)
     return page
 
 
-def _clip_tab(answerer: Answerer) -> None:
+def _clip_tab(answerer: Answerer, limits: Limits) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             video = gr.Video(
@@ -97,7 +110,12 @@ def _clip_tab(answerer: Answerer) -> None:
             dialogue = gr.Chatbot(label="Dialogue", height=430, elem_id="dialogue", feedback_options=None, buttons=[])
             problem = gr.Markdown(visible=False, elem_id="problem")
             question = gr.Textbox(
-                placeholder="Ask about the clip", show_label=False, autofocus=True, elem_id="question", max_lines=4
+                placeholder="Ask about the clip",
+                show_label=False,
+                autofocus=True,
+                elem_id="question",
+                max_lines=4,
+                max_length=limits.question,
             )
             with gr.Row():
                 stop = gr.Button("Stop", min_width=80)
@@ -107,12 +125,12 @@ def _clip_tab(answerer: Answerer) -> None:
     seen = gr.State(())  # the media of which the timeline is
 
     def answers(asked: str, history: list[dict[str, Any]], *files: str | None) -> Iterator[tuple[Any, Any, Any]]:
-        yield from reply(answerer, asked, history, *files)
+        yield from reply(answerer, asked, history, *files, limits=limits)
 
     def picture(drawn: Any, *files: str | None) -> tuple[Any, Any]:
         if files == drawn:
             return gr.skip(), drawn
-        figure = timeline_of(answerer, *files)
+        figure = timeline_of(answerer, *files, limits=limits)
         return (gr.Image(visible=False) if figure is None else gr.Image(_pixels(figure), visible=True)), files
 
     media: list[Any] = [video, audio, image]
@@ -134,57 +152,63 @@ def reply(
     video: str | None = None,
     audio: str | None = None,
     image: str | None = None,
+    *,
+    limits: Limits | None = None,
 ) -> Iterator[tuple[Any, list[dict[str, Any]], Any]]:
     """The question's box, the dialogue and the problem's line, as the answer is being written."""
-    asked = asked.strip()
+    limits, asked, files = limits or Limits(), asked.strip(), (video, audio, image)
     if not asked:
         yield "", history, _line("Ask something first.")
         return
     said = [*history, {"role": "user", "content": asked}]
+    answer = ""
     try:
+        limits.check_texts([plain(turn["content"]) for turn in said])
+        limits.check_files(files)
         messages = _messages(said, {"video": video, "audio": audio, "image": image})
-        answer = ""
         yield "", said, gr.Markdown(visible=False)
-        for piece in answerer.stream(messages):
+        for piece in answerer.stream(messages, seconds=limits.seconds, longest=limits.clip):
             answer += piece
-            yield gr.skip(), [*said, {"role": "assistant", "content": answer}], gr.skip()
+            shown = [*said, {"role": "assistant", "content": answer}] if answer else said
+            yield gr.skip(), shown, gr.skip()
         if not answer:
             yield gr.skip(), [*said, {"role": "assistant", "content": "(an empty answer)"}], gr.skip()
+    except TimeoutError as error:  # what has been written stays
+        shown = [*said, {"role": "assistant", "content": answer}] if answer else history
+        yield gr.skip() if answer else asked, shown, _line(error)
     except (InvalidValueError, InvalidTypeError, OSError, RuntimeError) as error:
-        yield asked, history, _line(str(error))
+        yield asked, history, _line(error, files)
 
 
 def timeline_of(
-    answerer: Answerer, video: str | None = None, audio: str | None = None, image: str | None = None
+    answerer: Answerer,
+    video: str | None = None,
+    audio: str | None = None,
+    image: str | None = None,
+    *,
+    limits: Limits | None = None,
 ) -> Figure | None:
     """The picture of a clip; none without media, or for a model that has no windows."""
-    messages = conversation("", video=video, audio=audio, image=image)
+    limits, messages = limits or Limits(), conversation("", video=video, audio=audio, image=image)
     try:
-        clip = answerer.processor.load_clip(messages)
+        limits.check_files((video, audio, image))
+        clip = answerer.processor.load_clip(messages, timeout=limits.seconds, longest=limits.clip)
         if clip is None:
             return None
-        found = attention_timeline(answerer.model, answerer.inputs([messages]))
-    except (InvalidValueError, InvalidTypeError):  # the answer has told it already
+        found = attention_timeline(answerer.model, answerer.inputs([with_clip(messages, clip)]))
+    except (InvalidValueError, InvalidTypeError, OSError):  # the answer has told it already
         return None
     return draw_timeline(found, clip)
 
 
 def _messages(said: list[dict[str, Any]], media: dict[str, str | None]) -> list[dict[str, Any]]:
     """The dialogue as the processor takes it: media stand in the first question."""
-    turns = [{"role": turn["role"], "content": _plain(turn["content"])} for turn in said]
+    turns = [{"role": turn["role"], "content": plain(turn["content"])} for turn in said]
     return [*conversation(turns[0]["content"], **media), *turns[1:]]
 
 
-def _plain(content: Any) -> str:
-    """The page hands texts back as lists of parts."""
-    if isinstance(content, str):
-        return content
-    return " ".join(part if isinstance(part, str) else str(part.get("text", "")) for part in content)
-
-
-def _line(text: str) -> Any:
-    lines = text.splitlines() or ["unknown error"]
-    return gr.Markdown(lines[0], visible=True)
+def _line(problem: object, files: Iterable[str | None] = ()) -> Any:
+    return gr.Markdown(for_visitors(problem, files), visible=True)
 
 
 def _pixels(figure: Figure) -> Any:

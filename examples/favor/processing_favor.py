@@ -1,6 +1,7 @@
 """Conversations with media to what the model takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -153,6 +154,7 @@ class FavorProcessor(ProcessorMixin):
         return_labels: bool = False,
         padding_side: str = "left",
         use_audio_in_video: bool = True,
+        media_options: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
         """One conversation or a batch of them to the model's inputs.
@@ -169,6 +171,7 @@ class FavorProcessor(ProcessorMixin):
             return_labels: labels too, that learn every answer and its end token, and nothing else.
             padding_side: ``"left"`` for generation.
             use_audio_in_video: a video brings its sound, unless an audio part is given.
+            media_options: of :meth:`read`, for every file.
             **kwargs: for the template.
 
         Returns:
@@ -194,7 +197,8 @@ class FavorProcessor(ProcessorMixin):
             if key is not None
         }
         loaded: dict[Any, Any] = {}
-        media = [self._load(source, question, use_audio_in_video, loaded) for source, question in distinct.values()]
+        read = partial(self.read, **(media_options or {}))
+        media = [self._load(*asking, use_audio_in_video, loaded, read) for asking in distinct.values()]
         place = {key: number for number, key in enumerate(distinct)}
         index = [-1 if key is None else place[key] for key in keys]
         return self(
@@ -206,31 +210,45 @@ class FavorProcessor(ProcessorMixin):
             padding_side=padding_side,
         )
 
-    def load_clip(self, messages: Sequence[Any], *, use_audio_in_video: bool = True) -> Clip | None:
+    def load_clip(
+        self, messages: Sequence[Any], *, use_audio_in_video: bool = True, **media_options: Any
+    ) -> Clip | None:
         """Reads the media of a conversation, for them to stand in it instead of the files; ``None`` if it has none.
 
         Args:
             messages: as :meth:`apply_chat_template` takes them.
             use_audio_in_video: as there.
+            **media_options: of :meth:`read`.
         """
         source = media_sources(messages)
         question = first_question(messages) if self.qformer_tokenizer is not None else None
-        return self._load(source, question, use_audio_in_video, {}) if source else None
+        read = partial(self.read, **media_options)
+        return self._load(source, question, use_audio_in_video, {}, read) if source else None
 
-    def read(self, path: str | Path, **options: Any) -> Media:
+    def read(self, path: str | Path, *, longest: float | None = None, **options: Any) -> Media:
         """A file, or with ``start`` and ``end`` some seconds of it, at the rates and size that the towers want.
 
         Args:
             path: a local file.
+            longest: seconds that it may last; nothing much beyond them is read, and a longer file is refused.
             **options: of :func:`avfusion.media.load_media`.
+
+        Raises:
+            MediaError: a file that cannot be read.
+            InvalidValueError: a file that lasts too long.
         """
-        return load_media(
+        if longest is not None:
+            options = {"end": options.get("start", 0.0) + longest + 1, **options}
+        media = load_media(
             path,
             frame_rate=self.frame_rate,
             sample_rate=self.feature_extractor.sampling_rate,
             size=self.picture_size,
             **options,
         )
+        if longest is not None and media.duration > longest:
+            raise InvalidValueError(f"{path}: must last at most {longest:g} s, found more")
+        return media
 
     @property
     def picture_size(self) -> tuple[int, int] | None:
@@ -296,15 +314,24 @@ class FavorProcessor(ProcessorMixin):
         )
         return rendered
 
-    def _load(self, source: Mapping[str, Any], question: str | None, use_audio: bool, loaded: dict[Any, Any]) -> Clip:
+    def _load(
+        self,
+        source: Mapping[str, Any],
+        question: str | None,
+        use_audio: bool,
+        loaded: dict[Any, Any],
+        read: Callable[..., Media],
+    ) -> Clip:
         pictures = source.get("video", source.get("image"))
         if isinstance(pictures, Clip):
             return pictures
-        video, own = self._read(pictures, "image" if "image" in source else "video", use_audio, loaded)
-        sound = self._read(source["audio"], "audio", True, loaded)[1] if "audio" in source else own
+        video, own = self._read(pictures, "image" if "image" in source else "video", use_audio, loaded, read)
+        sound = self._read(source["audio"], "audio", True, loaded, read)[1] if "audio" in source else own
         return Clip(video, sound, question)
 
-    def _read(self, value: Any, kind: str, audio: bool, loaded: dict[Any, Any]) -> tuple[Any, Any]:
+    def _read(
+        self, value: Any, kind: str, audio: bool, loaded: dict[Any, Any], read: Callable[..., Media]
+    ) -> tuple[Any, Any]:
         if value is None:
             return None, None
         if isinstance(value, Video | Waveform):
@@ -317,7 +344,7 @@ class FavorProcessor(ProcessorMixin):
         if key not in loaded:
             require = ["audio" if kind == "audio" else "video"]
             audio = kind != "image" and audio
-            loaded[key] = self.read(value, video=kind != "audio", audio=audio, require=require)
+            loaded[key] = read(value, video=kind != "audio", audio=audio, require=require)
         return loaded[key].video, loaded[key].waveform
 
     def _media(self, clips: Sequence[Clip]) -> tuple[dict[str, Tensor], list[int]]:

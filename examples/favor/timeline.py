@@ -53,7 +53,7 @@ def attention_timeline(model: Any, inputs: Mapping[str, Tensor]) -> Timeline:
         InvalidValueError: inputs without media or of several clips, or a model without windows of both streams.
     """
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
-    connector = active_connector(model) if hasattr(model, "connector") else None
+    connector: Any = active_connector(model) if hasattr(model, "connector") else None
     if not hasattr(getattr(connector, "projector", None), "cut") or not hasattr(connector, "synchroniser"):
         raise InvalidValueError("model: must join pictures and sound in windows to have a timeline, this one does not")
     given = {name: value for name, value in inputs.items() if name in {*MEDIA_INPUTS, *FEATURES}}

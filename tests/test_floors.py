@@ -61,7 +61,7 @@ ALWAYS = set(sys.stdlib_module_names) | {"einops", "torch"}
 SCORING = {"pycocoevalcap", "rapidfuzz", "torchmetrics", "whisper_normalizer"}
 MAKING = {"PIL", "espeakng_loader", "matplotlib", "tqdm"}
 EXTRAS = {
-    "media": {"av", "numpy"},
+    "media": {"PIL", "av", "numpy"},
     "encoders": HF,
     "interop": HF,
     "models": HF,

@@ -14,16 +14,21 @@ Example:
     ...     for chunk in live:
     ...         stretch = chunk.video, chunk.waveform, chunk.until  # of half a second
 
-PyAV does the decoding; it carries its own FFmpeg.
+PyAV decodes sound and video; it carries its own FFmpeg. Pillow decodes still images.
 """
 
 try:
     import av as _av  # noqa: F401
 except ImportError as error:
     raise ImportError("avfusion.media needs PyAV: pip install avfusion[media]") from error
+try:
+    import PIL as _PIL  # noqa: F401
+except ImportError as error:
+    raise ImportError("avfusion.media needs Pillow: pip install avfusion[media]") from error
 
 from avfusion.media._collate import collate_media
-from avfusion.media._load import Media, load_media
+from avfusion.media._load import load_media
+from avfusion.media._media import Media
 from avfusion.media._write import write_video
 from avfusion.media.live import LiveChunk, LiveFault, LiveReport, LiveSource, NetworkStream, open_live
 

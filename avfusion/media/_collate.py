@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from avfusion.errors import InvalidValueError
-from avfusion.media._load import Media
+from avfusion.media._media import Media
 from avfusion.types import Video, Waveform
 
 

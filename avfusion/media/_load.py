@@ -6,54 +6,25 @@ from collections.abc import Collection
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import av
 from av import VideoFrame, VideoStream
 from av.container import InputContainer
 
 from avfusion.errors import InvalidValueError, MediaError
+from avfusion.media._media import Media
 from avfusion.media._opening import MediaFile, open_container, open_file, shown
 from avfusion.media._pictures import Pictures
+from avfusion.media._request import Request, checked
 from avfusion.media._sound import Sound
+from avfusion.media._stills import is_animated, open_image, read_animation, read_still
 from avfusion.media._streams import beginning, choose_streams, decode, first_frames
 from avfusion.media._time import PREROLL, TICK
 from avfusion.media._truncation import Stated, bytes_are_missing
 from avfusion.types import Video, Waveform
 
-_ANIMATED = ("gif", "apng")  # of image formats, those that state a duration even for one picture
-
-
-class Media(NamedTuple):
-    """What a file holds: a batch of one.
-
-    Attributes:
-        video: its pictures, or None.
-        waveform: its sound, mono, or None.
-        duration: seconds from the start of the clip to the end of its last picture or sound; 0 for a still image.
-
-    Example:
-        >>> import torch
-        >>> from avfusion import Waveform
-        >>> from avfusion.media import Media
-        >>> media = Media(video=None, waveform=Waveform.from_samples([torch.zeros(8000)], 16000), duration=0.5)
-        >>> media.video is None, media.waveform.durations.tolist()
-        (True, [0.5])
-    """
-
-    video: Video | None
-    waveform: Waveform | None
-    duration: float
-
-
-class Request(NamedTuple):
-    start: float
-    end: float
-    frame_rate: float | None
-    sample_rate: int
-    size: tuple[int, int] | None
-    video: bool
-    audio: bool
+_ANIMATED = ("gif", "apng")  # what FFmpeg reads of the image formats that can move
 
 
 def load_media(
@@ -125,9 +96,10 @@ def load_media(
     local = Path(os.fsdecode(path))
     try:
         with MediaFile(open_file(local), local.name, timeout=timeout) as file:
-            # None: it landed too late, and what lies before is wanted.
-            media, complete = _read(file, request, seek=True) if start > 0 else (None, False)
-            if media is None:
+            media, complete = _read_image(file, request), False
+            if media is None and start > 0:
+                media, complete = _read(file, request, seek=True)
+            if media is None:  # or the seek landed too late, and what lies before is wanted
                 media, complete = _read(file, request, seek=False)
         if complete and bytes_are_missing(local):
             raise MediaError("is cut short: bytes are missing at its end")
@@ -142,33 +114,31 @@ def load_media(
     return media
 
 
-def checked(
-    frame_rate: float | None,
-    sample_rate: int,
-    start: float,
-    end: float | None,
-    size: int | tuple[int, int] | None,
-    video: bool,
-    audio: bool,
-    require: Collection[str],
-) -> Request:
-    if frame_rate is not None and not 0 < frame_rate < math.inf:
-        raise InvalidValueError(f"frame_rate: must be a positive number per second or None, found {frame_rate}")
-    if sample_rate != int(sample_rate) or sample_rate <= 0:
-        raise InvalidValueError(f"sample_rate: must be a positive whole number of Hz, found {sample_rate}")
-    if not 0 <= start < math.inf:
-        raise InvalidValueError(f"start: must be seconds from 0 on, found {start}")
-    if end is not None and not end > start:
-        raise InvalidValueError(f"end: must lie after start = {start}, found {end}")
-    sides = (size, size) if isinstance(size, int) else size
-    if sides is not None and (len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides)):
-        raise InvalidValueError(f"size: must be one or two positive whole numbers of pixels, found {size}")
-    wanted = {"video": video, "audio": audio}
-    if not any(wanted.values()):
-        raise InvalidValueError("video, audio: at least one must be read, found neither")
-    if isinstance(require, str) or not all(wanted.get(kind) for kind in require):
-        raise InvalidValueError(f'require: must hold "video" or "audio" that is also read, found {require!r}')
-    return Request(start, math.inf if end is None else end, frame_rate, int(sample_rate), sides, video, audio)
+def _read_image(file: MediaFile, request: Request) -> Media | None:
+    """What an image file holds; None for what FFmpeg is to read."""
+    image = open_image(file)
+    if image is None:
+        return None
+    with image:
+        try:
+            if not is_animated(image):
+                if not request.video:
+                    raise MediaError("holds no audio (an image)")
+                return Media(Video.from_image(read_still(image, request.size)[None]), None, 0.0)
+            if image.format != "WEBP":
+                return None
+            if not request.video:
+                raise MediaError("holds no audio (an animation)")
+            pictures = Pictures(
+                zero=Fraction(0), begin=request.start, end=request.end, frame_rate=request.frame_rate, size=request.size
+            )
+            for frame in read_animation(image):
+                pictures.add(frame)
+                if pictures.done:
+                    break
+        finally:
+            file.check()
+    return _media(pictures.finish(fallback_duration=TICK), None, pictures.end, request)
 
 
 def _read(file: MediaFile, request: Request, *, seek: bool) -> tuple[Media | None, bool]:
@@ -223,18 +193,21 @@ def _finish(
     container: InputContainer, pictured: VideoStream | None, pictures: Pictures, sound: Sound, request: Request
 ) -> Media:
     kind = container.format.name
-    image = kind in _ANIMATED or not container.duration
+    image = kind in _ANIMATED or kind.endswith("_pipe") or (kind.startswith("mov") and not container.duration)
     if image and pictures.count == 1 and not container.streams.audio:
         return Media(pictures.still(), None, 0.0)
     rate = pictured.average_rate if pictured is not None else None
     video = pictures.finish(fallback_duration=float(1 / rate) if rate else TICK)
     waveform = sound.finish()
-    if video is None and waveform is None:
-        ends = max(pictures.end, sound.end)
-        if ends == -math.inf:
-            raise MediaError("holds nothing that can be decoded")
-        raise MediaError(
-            f"holds nothing between {request.start} s and {request.end} s, it ends at {request.start + ends:.3f} s"
-        )
-    ends = max([pictures.end] * (video is not None) + [sound.end] * (waveform is not None))
-    return Media(video, waveform, ends)
+    ends = max([pictures.end] * (video is not None) + [sound.end] * (waveform is not None), default=-math.inf)
+    return _media(video, waveform, max(pictures.end, sound.end) if ends == -math.inf else ends, request)
+
+
+def _media(video: Video | None, waveform: Waveform | None, ends: float, request: Request) -> Media:
+    if video is not None or waveform is not None:
+        return Media(video, waveform, ends)
+    if ends == -math.inf:
+        raise MediaError("holds nothing that can be decoded")
+    raise MediaError(
+        f"holds nothing between {request.start} s and {request.end} s, it ends at {request.start + ends:.3f} s"
+    )

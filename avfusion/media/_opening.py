@@ -90,12 +90,12 @@ class MediaFile:
         self.close()
 
     # An exception raised in these would come out of PyAV wherever FFmpeg fails next, maybe in another file.
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         if self.deadline.passed or self._error is not None:
             return b""
         try:
             data = bytes(self._file.read(size))
-            if len(data) > size:
+            if 0 <= size < len(data):
                 raise InvalidValueError(f"source: must give at most the {size} bytes asked for, found {len(data)}")
         except Exception as error:  # noqa: BLE001  # it is raised by check()
             self._error = error

@@ -1,7 +1,6 @@
 """Decoded pictures to a :class:`~avfusion.Video`, one at a time, keeping only those that are wanted."""
 
 import math
-import struct
 from collections.abc import Iterable
 from fractions import Fraction
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from av import VideoFrame
 from torch import Tensor
 
 from avfusion.errors import MediaError
+from avfusion.media._orientation import Matrix, display_matrix, to_tensor
 from avfusion.media._time import LONGEST_GAP, TICK, seconds
 from avfusion.types import Video
 
@@ -60,6 +60,7 @@ class Pictures:
         self._size = size
         self._one_size = one_size
         self._shown: VideoFrame | None = None
+        self._matrices: dict[int, Matrix] = {}
         self._gap = 0.0
         self._next = 0
         self._pixels: list[Tensor] = []
@@ -104,10 +105,18 @@ class Pictures:
 
     def _picture(self) -> Tensor:
         assert self._shown is not None
-        pixels = to_tensor(self._shown, self._size)
+        pixels = to_tensor(self._shown, self._size, self._display())
         if self._one_size and self._size is None:
             self._size = (pixels.shape[1], pixels.shape[2])
         return pixels
+
+    def _display(self) -> Matrix:
+        """How the picture on display is to be shown: a video says so once, so it is looked up once for each angle."""
+        assert self._shown is not None
+        angle = self._shown.rotation
+        if angle not in self._matrices:
+            self._matrices[angle] = display_matrix(self._shown)
+        return self._matrices[angle]
 
     def close(self, *, fallback_duration: float) -> None:
         """After the last picture, which is shown to its end."""
@@ -157,39 +166,10 @@ class Pictures:
     def still(self) -> Video:
         """The one picture of an image file."""
         assert self._shown is not None
-        return Video.from_image(to_tensor(self._shown, self._size)[None])
+        return Video.from_image(self._picture()[None])
 
 
 def spans_of(places: Iterable[int], frame_rate: float) -> Tensor:
     """``(place, 2)`` seconds: the spans at these places of the grid."""
     first = torch.tensor([*places], dtype=torch.float64)
     return torch.stack([first, first + 1], -1) / frame_rate
-
-
-def to_tensor(frame: VideoFrame, size: tuple[int, int] | None) -> Tensor:
-    """``(3, height, width)`` uint8 RGB, turned and mirrored as the file says it is to be shown."""
-    a, b, c, d = _display_matrix(frame)
-    turned = abs(b) + abs(c) > abs(a) + abs(d)
-    height, width = size or (None, None)
-    if turned:
-        height, width = width, height
-    frame = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC")
-    plane = frame.planes[0]
-    rows = torch.frombuffer(bytearray(plane), dtype=torch.uint8).view(-1, plane.line_size)
-    pixels = rows[: frame.height, : frame.width * 3].view(frame.height, frame.width, 3).permute(2, 0, 1)
-    # A source pixel (x, y) is shown at (a x + c y, b x + d y).
-    if turned:
-        pixels, a, d = pixels.transpose(1, 2), c, b
-    flips = [axis for axis, sign in ((2, a), (1, d)) if sign < 0]
-    return pixels.flip(flips).contiguous()
-
-
-def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
-    try:
-        if "DISPLAYMATRIX" not in frame.side_data:
-            return 1, 0, 0, 1
-        a, b, _, c, d, *_ = struct.unpack("=9i", bytes(frame.side_data["DISPLAYMATRIX"]))
-        return a, b, c, d
-    except ValueError:  # PyAV knows not every kind of side data, and lists none then; the angle it gives all the same
-        cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[round(frame.rotation / 90) % 4]
-        return cos, -sin, sin, cos

@@ -26,10 +26,14 @@ def choose_streams(
         raise MediaError(f"holds no {asked} ({held})")
     best = {type(stream): stream for stream in (container.streams.best("video"), container.streams.best("audio"))}
     picture = next((stream for stream in moving if stream is best.get(VideoStream)), moving[0] if moving else None)
+    if picture is not None and picture.frames == 1:  # an AVIF sequence holds its first picture beside itself
+        picture = max(moving, key=lambda stream: stream.frames)
     sound = next((stream for stream in sounding if stream is best.get(AudioStream)), sounding[0] if sounding else None)
     for stream in (picture if video else None, sound if audio else None):
         if stream is not None and stream.codec_context is None:
             raise MediaError(f"its {stream.type} is of a kind that FFmpeg cannot decode")
+    if picture is not None and video and picture.disposition & Disposition.dependent:
+        raise MediaError("is an image in tiles, which FFmpeg alone does not put together; pillow-heif's opener does")
     if picture is not None:
         picture.thread_type = "AUTO"
     return picture if video else None, sound if audio else None

@@ -99,7 +99,7 @@ def _write(
             sound.layout = "mono" if samples.shape[0] == 1 else "stereo"
         written = 0
         for index, image in enumerate(pixels):
-            container.mux(picture.encode(_picture_frame(image, index, frame_rate)))
+            container.mux(picture.encode(picture_frame(image, index, frame_rate)))
             if sound is not None and samples is not None:  # in step, so that a player finds both at the same place
                 last = index + 1 == len(pixels)
                 until = samples.shape[1] if last else int((index + 1) / frame_rate * sample_rate)
@@ -112,7 +112,8 @@ def _write(
             container.mux(sound.encode(None))
 
 
-def _picture_frame(image: Tensor, index: int, frame_rate: Fraction) -> VideoFrame:
+def picture_frame(image: Tensor, index: int, frame_rate: Fraction) -> VideoFrame:
+    """Picture ``index`` of this rate, from ``(height, width, 3)`` uint8."""
     height, width, _ = image.shape
     frame = VideoFrame(width, height, "rgb24")
     plane = frame.planes[0]

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self, get_args
 
 from avfusion.errors import InvalidValueError
-from avfusion.media._load import checked
+from avfusion.media._request import checked
 from avfusion.media.live.assembly import Assembly
 from avfusion.media.live.backlog import Backlog
 from avfusion.media.live.chunk import LiveChunk, LiveReport, Stream

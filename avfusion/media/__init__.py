@@ -27,6 +27,7 @@ except ImportError as error:
     raise ImportError("avfusion.media needs Pillow: pip install avfusion[media]") from error
 
 from avfusion.media._collate import collate_media
+from avfusion.media._limits import MediaLimits
 from avfusion.media._load import load_media
 from avfusion.media._media import Media
 from avfusion.media._write import write_video
@@ -38,6 +39,7 @@ __all__ = [
     "LiveReport",
     "LiveSource",
     "Media",
+    "MediaLimits",
     "NetworkStream",
     "collate_media",
     "load_media",

@@ -6,13 +6,14 @@ from collections.abc import Collection
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 from av import VideoFrame, VideoStream
 from av.container import InputContainer
 
 from avfusion.errors import InvalidValueError, MediaError
+from avfusion.media._limits import MediaLimits, check_picture, check_sizes, is_out_of_memory, limit_stream
 from avfusion.media._media import Media
 from avfusion.media._opening import MediaFile, open_container, open_file, shown
 from avfusion.media._pictures import Pictures
@@ -39,6 +40,7 @@ def load_media(
     audio: bool = True,
     require: Collection[Literal["video", "audio"]] = (),
     timeout: float = 1800.0,
+    limits: MediaLimits = MediaLimits(),  # noqa: B008  # it is frozen
 ) -> Media:
     """Reads pictures at exact times and mono sound from a file of any of FFmpeg's formats.
 
@@ -69,6 +71,7 @@ def load_media(
         audio: whether to read sound.
         require: ``"video"``, ``"audio"`` or both: what the file must hold. Without it, what is absent is None.
         timeout: seconds for opening and reading the file.
+        limits: on what it may take of memory.
 
     Returns:
         ``video.pixels`` is ``(1, frame, 3, height, width)`` uint8 RGB, ``waveform.samples`` ``(1, sample)`` float32.
@@ -76,7 +79,7 @@ def load_media(
     Raises:
         MediaError: a file that is missing, empty, broken, cut short, or holds nothing of what is asked for. Being cut
             short shows where a format states its length, as all but MPEG-TS, bare AAC and bare MP3 do, and costs
-            more than a quarter of a second. Or a file that takes longer than ``timeout``.
+            more than a quarter of a second. Or a file that takes longer than ``timeout``, or more than the ``limits``.
         InvalidValueError: an argument out of its range.
         InvalidTypeError: a path of another type.
 
@@ -89,7 +92,7 @@ def load_media(
         >>> media.video.pixels.shape, media.video.spans[0, -1].tolist(), media.waveform.durations.tolist()
         (torch.Size([1, 4, 3, 32, 32]), [1.5, 2.0], [2.0])
     """
-    request = checked(frame_rate, sample_rate, start, end, size, video, audio, require)
+    request = checked(frame_rate, sample_rate, start, end, size, video, audio, require, limits)
     if not timeout > 0:
         raise InvalidValueError(f"timeout: must be a positive number of seconds, found {timeout}")
     name = shown(path)
@@ -111,6 +114,10 @@ def load_media(
         raise MediaError(f"{name}: {error}") from error.__cause__
     except av.FFmpegError as error:
         raise MediaError(f"{name}: cannot be read, it is broken or no media file ({error.strerror})") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MediaError(f"{name}: asks for more memory than there is; smaller limits=... tell that at once") from error
     return media
 
 
@@ -120,6 +127,7 @@ def _read_image(file: MediaFile, request: Request) -> Media | None:
     if image is None:
         return None
     with image:
+        check_picture(image.height, image.width, request.limits)
         try:
             if not is_animated(image):
                 if not request.video:
@@ -129,9 +137,7 @@ def _read_image(file: MediaFile, request: Request) -> Media | None:
                 return None
             if not request.video:
                 raise MediaError("holds no audio (an animation)")
-            pictures = Pictures(
-                zero=Fraction(0), begin=request.start, end=request.end, frame_rate=request.frame_rate, size=request.size
-            )
+            pictures, _ = _collectors(request, Fraction(0))
             for frame in read_animation(image):
                 pictures.add(frame)
                 if pictures.done:
@@ -145,8 +151,12 @@ def _read(file: MediaFile, request: Request, *, seek: bool) -> tuple[Media | Non
     """What the clip holds, or None if the seek missed its beginning; and whether the file was read to its end."""
     file.seek(0)
     try:
-        with open_container(file) as container:
-            found = _read_streams(container, file, request, seek=seek)
+        with open_container(file, limits=request.limits) as container:
+            try:
+                found = _read_streams(container, file, request, seek=seek)
+            except av.FFmpegError as error:
+                check_sizes(container, request.limits, error)
+                raise
     except (av.FFmpegError, MediaError):
         file.check()  # what a file seems to be once its deadline has passed says nothing about it
         raise
@@ -158,6 +168,7 @@ def _read_streams(
     container: InputContainer, file: MediaFile, request: Request, *, seek: bool
 ) -> tuple[Media | None, bool]:
     pictured, sounding = choose_streams(container, video=request.video, audio=request.audio)
+    limit_stream(pictured, request.limits)
     stated = Stated(container)
     frames = decode(container, (pictured, sounding), stated)
     head = first_frames(frames, (pictured is not None) + (sounding is not None))
@@ -168,10 +179,7 @@ def _read_streams(
         container.seek(int(max(zero, zero + Fraction(request.start - PREROLL)) * 1_000_000))
         head, frames = [], decode(container, (pictured, sounding), stated)
 
-    pictures = Pictures(
-        zero=zero, begin=request.start, end=request.end, frame_rate=request.frame_rate, size=request.size
-    )
-    sound = Sound(zero=zero, begin=request.start, end=request.end, sample_rate=request.sample_rate)
+    pictures, sound = _collectors(request, zero)
     complete = True
     for frame in chain(head, frames):
         file.deadline.check()
@@ -187,6 +195,14 @@ def _read_streams(
     if seek and any(first is not None and first > 0 for first in (pictures.first, sound.first)):
         return None, False
     return _finish(container, pictured, pictures, sound, request), complete
+
+
+def _collectors(request: Request, zero: Fraction) -> tuple[Pictures, Sound]:
+    clip: dict[str, Any] = {"zero": zero, "begin": request.start, "end": request.end, "limits": request.limits}
+    return (
+        Pictures(frame_rate=request.frame_rate, size=request.size, **clip),
+        Sound(sample_rate=request.sample_rate, **clip),
+    )
 
 
 def _finish(

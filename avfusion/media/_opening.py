@@ -17,6 +17,7 @@ from av.container import InputContainer
 
 from avfusion.errors import InvalidTypeError, InvalidValueError, MediaError
 from avfusion.media._formats import READ, refusal
+from avfusion.media._limits import MediaLimits, decoder_options
 
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}\Z")
 _NAMED = (".tga",)  # pictures that only their name tells
@@ -139,7 +140,7 @@ class MediaFile:
 
 
 def open_container(
-    file: MediaFile, *, format: str | None = None, options: Mapping[str, str] | None = None
+    file: MediaFile, *, limits: MediaLimits, format: str | None = None, options: Mapping[str, str] | None = None
 ) -> InputContainer:
     """What FFmpeg makes of a file.
 
@@ -147,6 +148,7 @@ def open_container(
         MediaError: a file that refers to others, or that takes too long.
         av.FFmpegError: one that is broken, or no media.
     """
+    options = {**(options or {}), **_ALONE, **decoder_options(limits)}
     try:
         container = _open(file, format, options)
     except av.FFmpegError as error:
@@ -156,8 +158,8 @@ def open_container(
         if format is None and file.name.endswith(_NAMED) and file.seek(0) == 0:
             container = _open(file, "image2pipe", options)
         elif not file.head:  # refused by the name of the format alone
-            reason = f"is not read as {format}: that refers to other files or addresses, or tells too little"
-            raise MediaError(reason) from error
+            message = f"is not read as {format}: that refers to other files or addresses, or tells too little"
+            raise MediaError(message) from error
         elif reason := refusal(file.head):
             raise MediaError(reason) from error
         else:
@@ -170,13 +172,13 @@ def open_container(
     return container
 
 
-def _open(file: MediaFile, format: str | None, options: Mapping[str, str] | None) -> InputContainer:
+def _open(file: MediaFile, format: str | None, options: dict[str, str]) -> InputContainer:
     asked: Any = file
     return av.open(
         asked,
         "r",
         format=format,
-        options={**(options or {}), **_ALONE},
+        options=options,
         metadata_errors="replace",
         io_open=file.open_other,
     )

@@ -10,8 +10,9 @@ from av import VideoFrame
 from torch import Tensor
 
 from avfusion.errors import MediaError
+from avfusion.media._limits import Gaps, MediaLimits, check_picture, check_pictures
 from avfusion.media._orientation import Matrix, display_matrix, to_tensor
-from avfusion.media._time import LONGEST_GAP, TICK, seconds
+from avfusion.media._time import TICK, seconds
 from avfusion.types import Video
 
 
@@ -36,6 +37,7 @@ class Pictures:
         end: seconds at which it ends; ``inf`` for the whole file.
         frame_rate: spans a second, or None for every picture with its own span.
         size: ``(height, width)`` of what is kept, or None for as decoded.
+        limits: on what is kept until it is taken.
         one_size: whether, without a ``size``, all are kept in that of the first.
     """
 
@@ -47,6 +49,7 @@ class Pictures:
         end: float,
         frame_rate: float | None,
         size: tuple[int, int] | None,
+        limits: MediaLimits,
         one_size: bool = False,
     ) -> None:
         self.first: float | None = None
@@ -58,6 +61,8 @@ class Pictures:
         self._length = end - begin
         self._frame_rate = frame_rate
         self._size = size
+        self._limits = limits
+        self._gaps = Gaps("picture", limits)
         self._one_size = one_size
         self._shown: VideoFrame | None = None
         self._matrices: dict[int, Matrix] = {}
@@ -67,6 +72,7 @@ class Pictures:
         self._spans: list[tuple[float, float]] = []
 
     def add(self, frame: VideoFrame) -> None:
+        check_picture(frame.height, frame.width, self._limits)
         shown = seconds(frame.pts, frame.time_base)
         time = max(self.end, 0.0) if shown is None else float(shown - self._origin)
         if self._shown is None:
@@ -76,8 +82,7 @@ class Pictures:
         else:
             if time < self.since - TICK:
                 raise MediaError(f"picture times go back, from {self.since:.3f} s to {time:.3f} s")
-            if time > self.since + LONGEST_GAP:
-                raise MediaError(f"picture times jump, from {self.since:.3f} s to {time:.3f} s")
+            self._gaps.add(self.end, min(time, max(self.end, self._length)), since=self.since)
             self._keep(until=time)
             self._gap = time - self.since or self._gap
         self.count += 1
@@ -90,9 +95,11 @@ class Pictures:
         if self._frame_rate is None:
             span = (max(self.since, 0.0), min(until, self._length))
             if span[1] - span[0] > TICK:
+                self._check(1)
                 self._pixels.append(self._picture())
                 self._spans.append(span)
             return
+        self._check((min(until, self._length) - TICK) * self._frame_rate - 0.5 - self._next)
         count = 0
         while (self._next + count + 0.5) / self._frame_rate < min(until, self._length) - TICK:
             count += 1
@@ -100,8 +107,15 @@ class Pictures:
 
     def _hold(self, count: int) -> None:
         if count > 0:
+            self._check(count)
             self._pixels += [self._picture()] * count
             self._next += count
+
+    def _check(self, more: float) -> None:
+        """Raises LimitError if so many more of the picture on display are too many."""
+        if self._shown is not None and more > 0:
+            height, width = self._size or (self._shown.height, self._shown.width)
+            check_pictures(len(self._pixels) + more, height, width, self._limits)
 
     def _picture(self) -> Tensor:
         assert self._shown is not None
@@ -156,7 +170,7 @@ class Pictures:
         if len(sizes) > 1:
             found = " and ".join(f"{height} × {width}" for height, width in sorted(sizes))
             raise MediaError(f"its pictures change size ({found}); size=... makes them one")
-        pixels = torch.stack(self._pixels)
+        pixels = _stacked(self._pixels)
         if self._frame_rate is None:
             spans = torch.tensor(self._spans, dtype=torch.float64)
         else:
@@ -167,6 +181,14 @@ class Pictures:
         """The one picture of an image file."""
         assert self._shown is not None
         return Video.from_image(self._picture()[None])
+
+
+def _stacked(pictures: list[Tensor]) -> Tensor:
+    """The pictures in one tensor; each is let go as soon as it is there, so that all are never there twice."""
+    stacked = torch.empty(len(pictures), *pictures[0].shape, dtype=torch.uint8)
+    for place in reversed(range(len(pictures))):
+        stacked[place] = pictures.pop()
+    return stacked
 
 
 def spans_of(places: Iterable[int], frame_rate: float) -> Tensor:

@@ -4,7 +4,8 @@ import math
 from collections.abc import Collection
 from typing import NamedTuple
 
-from avfusion.errors import InvalidValueError
+from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.media._limits import MediaLimits
 
 
 class Request(NamedTuple):
@@ -15,6 +16,7 @@ class Request(NamedTuple):
     size: tuple[int, int] | None
     video: bool
     audio: bool
+    limits: MediaLimits
 
 
 def checked(
@@ -26,6 +28,7 @@ def checked(
     video: bool,
     audio: bool,
     require: Collection[str],
+    limits: MediaLimits,
 ) -> Request:
     if frame_rate is not None and not 0 < frame_rate < math.inf:
         raise InvalidValueError(f"frame_rate: must be a positive number per second or None, found {frame_rate}")
@@ -43,4 +46,6 @@ def checked(
         raise InvalidValueError("video, audio: at least one must be read, found neither")
     if isinstance(require, str) or not all(wanted.get(kind) for kind in require):
         raise InvalidValueError(f'require: must hold "video" or "audio" that is also read, found {require!r}')
-    return Request(start, math.inf if end is None else end, frame_rate, int(sample_rate), sides, video, audio)
+    if not isinstance(limits, MediaLimits):
+        raise InvalidTypeError(f"limits: must be MediaLimits, found {type(limits).__name__}")
+    return Request(start, math.inf if end is None else end, frame_rate, int(sample_rate), sides, video, audio, limits)

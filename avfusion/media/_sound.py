@@ -10,7 +10,8 @@ from av import AudioFrame, AudioResampler
 from torch import Tensor
 
 from avfusion.errors import MediaError
-from avfusion.media._time import LONGEST_GAP, TICK, seconds
+from avfusion.media._limits import Gaps, MediaLimits, check_samples
+from avfusion.media._time import TICK, seconds
 from avfusion.types import Waveform
 
 JUMP = 0.1  # seconds by which a time may differ from the count of samples before it is a gap rather than rounding
@@ -42,9 +43,10 @@ class Sound:
         begin: seconds at which the clip begins.
         end: seconds at which it ends; ``inf`` for the whole file.
         sample_rate: samples a second of what is kept.
+        limits: on what is kept until it is taken.
     """
 
-    def __init__(self, *, zero: Fraction, begin: float, end: float, sample_rate: int) -> None:
+    def __init__(self, *, zero: Fraction, begin: float, end: float, sample_rate: int, limits: MediaLimits) -> None:
         self.first: float | None = None
         self.end = -math.inf
         self.done = False
@@ -52,6 +54,8 @@ class Sound:
         self._origin = zero + Fraction(begin)
         self._length = end - begin
         self._sample_rate = sample_rate
+        self._limits = limits
+        self._gaps = Gaps("sound", limits)
         self._resampler: AudioResampler | None = None
         self._kind: tuple[int, str, str] | None = None
         self._run_start = 0.0  # of the gapless stretch that goes on: when it began, and what it took since
@@ -77,18 +81,20 @@ class Sound:
         if kind != self._kind or abs(time - expected) > JUMP:
             if self._kind and time < expected - BACK:
                 raise MediaError(f"sound times go back, from {expected:.3f} s to {time:.3f} s")
-            if self._kind and time > expected + LONGEST_GAP:
-                raise MediaError(f"sound times jump, from {expected:.3f} s to {time:.3f} s")
             if self._kind is None:
                 self.begin = time
             else:
                 jump = time - expected
+                self._gaps.add(expected, time, since=expected)
             self.close()
             # Asked for integers FFmpeg mixes down without exceeding full scale; asked for floats it adds 3 dB.
             self._resampler = AudioResampler(format="s32", layout="mono", rate=self._sample_rate)
             self._kind, self._run_start, self._run_count = kind, time, 0
             self._place = round((time - self.begin) * self._sample_rate)
             self._stop = max(self._stop, self._place)
+        first, _ = self._edges()
+        ahead = round((time + frame.samples / frame.sample_rate - self.begin) * self._sample_rate)
+        check_samples(ahead - max(first, self._taken), self._limits)
         self._run_count += frame.samples
         self._resample(frame)
         return jump if abs(jump) > JUMP else 0.0

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 
 from avfusion.errors import MediaError
+from avfusion.media._limits import LimitError
 from avfusion.media._opening import MediaFile
 from avfusion.media._write import picture_frame
 
@@ -30,7 +31,7 @@ def open_image(file: MediaFile) -> Image.Image | None:
     """The image that a file holds, not decoded yet; None for a file of another kind.
 
     Raises:
-        MediaError: an image of more pixels than Pillow opens.
+        LimitError: an image of more pixels than Pillow opens.
     """
     if file.name.endswith(_VIDEO_SUFFIXES):
         return None
@@ -40,7 +41,8 @@ def open_image(file: MediaFile) -> Image.Image | None:
     try:
         return Image.open(asked, formats=[name for name in _FORMATS if name in Image.OPEN])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise MediaError(f"is too large an image ({error})") from error
+        reason = "has more pixels than limits=MediaLimits(picture_pixels=...) and PIL.Image.MAX_IMAGE_PIXELS allow"
+        raise LimitError(reason) from error
     except (UnidentifiedImageError, OSError, ValueError):
         file.head = b""  # it has read less than what tells other kinds
         return None

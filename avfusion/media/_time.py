@@ -4,7 +4,6 @@ from fractions import Fraction
 
 TICK = 1e-5  # seconds: containers round their times, so closer than this is the same time
 PREROLL = 0.5  # seconds before what is wanted at which decoding starts after a seek: decoders need some to run in
-LONGEST_GAP = 3600.0  # seconds: a longer one is a broken clock, not a picture held or a silence
 
 
 def seconds(ticks: int | None, time_base: Fraction | None) -> Fraction | None:

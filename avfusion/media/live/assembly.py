@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from avfusion.media._limits import MediaLimits, check_pictures, check_samples
 from avfusion.media._pictures import Seen, spans_of
 from avfusion.media._sound import Heard, lay
 from avfusion.media._time import TICK
@@ -36,11 +37,20 @@ class Assembly:
         sample_rate: of the sound.
         max_wait: seconds that a stream may be behind another before a chunk goes without it.
         late: whether what comes after its chunk has gone is left out; otherwise it is given with a later chunk.
+        limits: on what is in a chunk.
     """
 
     def __init__(
-        self, streams: Sequence[Stream], *, frame_rate: float, sample_rate: int, max_wait: float, late: bool
+        self,
+        streams: Sequence[Stream],
+        *,
+        frame_rate: float,
+        sample_rate: int,
+        max_wait: float,
+        late: bool,
+        limits: MediaLimits,
     ) -> None:
+        self._limits = limits
         self.passed: dict[Stream, float] = dict.fromkeys(streams, 0.0)
         self.ended: set[Stream] = set()
         self._frame_rate, self._sample_rate, self._max_wait, self._late = frame_rate, sample_rate, max_wait, late
@@ -141,6 +151,8 @@ class Assembly:
         self._seen = self._seen[count:]
         if not chosen:
             return None
+        _, height, width = chosen[0].pixels.shape
+        check_pictures(len(chosen), height, width, self._limits)
         spans = spans_of([seen.place for seen in chosen], self._frame_rate)
         pixels = torch.stack([seen.pixels for seen in chosen])
         return Video(pixels[None], torch.ones(1, len(chosen), dtype=torch.bool), spans[None])
@@ -157,6 +169,7 @@ class Assembly:
             last = before if silent else min(last, before)
         if last <= first:
             return None
+        check_samples(last - first, self._limits)
         samples = lay(self._heard, first, last)
         self._heard = [_from(heard, last) for heard in self._heard if heard.stop > last]
         self._next = last

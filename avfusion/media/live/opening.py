@@ -13,6 +13,7 @@ from av.container import InputContainer
 
 from avfusion.errors import InvalidTypeError, InvalidValueError, MediaError
 from avfusion.media._formats import DEVICES
+from avfusion.media._limits import MediaLimits, decoder_options, limit_stream
 from avfusion.media._opening import MediaFile, open_container, open_file, shown
 from avfusion.media._streams import choose_streams
 from avfusion.media.live.network import OPTIONS, NetworkStream
@@ -61,6 +62,7 @@ def open_source(
     video: bool,
     audio: bool,
     timeout: float,
+    limits: MediaLimits,
 ) -> Opened:
     """Opens a source and chooses its streams.
 
@@ -80,14 +82,15 @@ def open_source(
             container = av.open(
                 place.name,
                 format=place.format,
-                options={**options, **place.options},
+                options={**options, **place.options, **decoder_options(limits)},
                 metadata_errors="replace",
                 timeout=timeout,
             )
         else:
             file, pipe = _file(place, timeout)
-            container = open_container(file, format=format, options=options)
+            container = open_container(file, limits=limits, format=format, options=options)
         pictured, sounding = choose_streams(container, video=video, audio=audio)
+        limit_stream(pictured, limits)
     except (av.FFmpegError, OSError, MediaError) as error:
         for opened in (container, pipe or file):
             if opened is not None:

@@ -2,18 +2,20 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from av import AudioFrame, FFmpegError, VideoFrame
 
 from avfusion.errors import MediaError
+from avfusion.media._limits import LimitError, MediaLimits
 from avfusion.media._pictures import Pictures, Seen
 from avfusion.media._sound import Heard, Sound
 from avfusion.media._streams import beginning, decode, first_frames, key_before
-from avfusion.media._time import LONGEST_GAP, PREROLL, TICK, seconds
+from avfusion.media._time import PREROLL, TICK, seconds
 from avfusion.media._truncation import Stated, bytes_are_missing
 from avfusion.media.live.backlog import Backlog, ClosedError, Piece
 from avfusion.media.live.chunk import FaultKind, LiveFault, Stream, merged
@@ -31,6 +33,7 @@ class Kept(NamedTuple):
     frame_rate: float
     sample_rate: int
     size: tuple[int, int] | None
+    limits: MediaLimits
 
 
 class Start:
@@ -68,7 +71,7 @@ class Reader:
         start: Start | None,
     ) -> None:
         self._opened, self._backlog, self._kept, self._clock, self._start = opened, backlog, kept, clock, start
-        self._timeline = Timeline(ahead=LONGEST_GAP - 1 if opened.is_file else _AHEAD)
+        self._timeline = Timeline(ahead=min(0.999 * kept.limits.gap_seconds, 1e9) if opened.is_file else _AHEAD)
         self._stated = Stated(opened.container)
         self._zero = Fraction(0)
         self._pictures, self._sound = self._fresh()
@@ -109,14 +112,19 @@ class Reader:
                     self._see(frame)
                 else:
                     self._hear(frame)
+            except LimitError as error:
+                raise MediaError(f"{self._opened.name}: {error}") from error
             except (FFmpegError, MediaError):  # damage that only shows in what was decoded
                 self._damaged("video" if isinstance(frame, VideoFrame) else "audio")
 
     def _fresh(self) -> tuple[Pictures, Sound]:
-        zero, kept = self._zero, self._kept
+        kept, limits = self._kept, self._kept.limits
+        if not self._opened.is_file:  # it may go on for weeks
+            limits = replace(limits, total_gap_seconds=inf)
+        clip: dict[str, Any] = {"zero": self._zero, "begin": 0.0, "end": inf, "limits": limits}
         return (
-            Pictures(zero=zero, begin=0.0, end=inf, frame_rate=kept.frame_rate, size=kept.size, one_size=True),
-            Sound(zero=zero, begin=0.0, end=inf, sample_rate=kept.sample_rate),
+            Pictures(frame_rate=kept.frame_rate, size=kept.size, one_size=True, **clip),
+            Sound(sample_rate=kept.sample_rate, **clip),
         )
 
     def _frames(self) -> Iterator[VideoFrame | AudioFrame]:

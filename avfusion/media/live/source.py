@@ -6,9 +6,10 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
-from avfusion.errors import InvalidValueError
+from avfusion.errors import InvalidValueError, MediaError
+from avfusion.media._limits import LimitError, MediaLimits
 from avfusion.media._request import checked
 from avfusion.media.live.assembly import Assembly
 from avfusion.media.live.backlog import Backlog
@@ -106,7 +107,10 @@ class LiveSource:
         if not self._close.alive:  # meanwhile
             raise StopIteration
         every = self._pace.every
-        cut = self._assembly.cut(self._end, every=every)
+        try:
+            cut = self._assembly.cut(self._end, every=every)
+        except LimitError as error:
+            raise MediaError(f"{self.name}: {error}") from error
         report = LiveReport(
             start=min(self._index * self.chunk_seconds, end),
             end=end,
@@ -162,6 +166,7 @@ def open_live(
     lowest_frame_rate: float | None = None,
     max_wait: float | None = None,
     timeout: float = 10.0,
+    limits: MediaLimits = MediaLimits(),  # noqa: B008  # it is frozen
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] | None = None,
 ) -> LiveSource:
@@ -205,7 +210,8 @@ def open_live(
         lowest_frame_rate: of ``on_lag="slow"``; a quarter of ``frame_rate`` without it.
         max_wait: seconds that a chunk waits for a stream which is behind another. In a live source, what comes later is
             left out (2 s); in a file, given with a later chunk (30 s).
-        timeout: seconds without anything after which a source that is no file counts as stalled.
+        timeout: seconds without anything after which a source counts as stalled.
+        limits: on what it may take of memory. Those on a total hold for a chunk, and that on gaps for a file.
         clock: tells the time in seconds.
         sleep: waits for so many.
 
@@ -231,16 +237,15 @@ def open_live(
     """
     if frame_rate is None:
         raise InvalidValueError("frame_rate: must be a positive number per second, found None")
-    request = checked(frame_rate, sample_rate, 0.0, None, size, video, audio, ())
-    kept = Kept(frame_rate, request.sample_rate, request.size)
+    request = checked(frame_rate, sample_rate, 0.0, None, size, video, audio, (), limits)
+    kept = Kept(frame_rate, request.sample_rate, request.size, limits)
     halvings = _checked(frame_rate, chunk_seconds, on_lag, max_lag, lowest_frame_rate, max_wait, timeout)
-    inputs = [
-        open_source(source, format=format, options=options, video=video, audio=audio and sound is None, timeout=timeout)
-    ]
+    asked: dict[str, Any] = {"timeout": timeout, "limits": limits}
+    inputs = [open_source(source, format=format, options=options, video=video, audio=audio and sound is None, **asked)]
     try:
         if sound is not None:
             inputs.append(
-                open_source(sound, format=sound_format, options=sound_options, video=False, audio=True, timeout=timeout)
+                open_source(sound, format=sound_format, options=sound_options, video=False, audio=True, **asked)
             )
         files = {opened.is_file for opened in inputs}
         if len(files) > 1:
@@ -266,6 +271,7 @@ def open_live(
             sample_rate=request.sample_rate,
             max_wait=max_wait if max_wait is not None else _LIVE_WAIT if live else _FILE_WAIT,
             late=live,
+            limits=limits,
         ),
         Pace(
             policy=on_lag if live or paced else None,

@@ -5,6 +5,7 @@ from fractions import Fraction
 import pytest
 import torch
 
+from avfusion.media import MediaLimits
 from avfusion.media._sound import Heard
 from avfusion.media.live.assembly import Assembly
 from avfusion.media.live.backlog import Backlog, ClosedError, Piece
@@ -80,7 +81,7 @@ def test_a_full_backlog_of_a_live_source_drops_the_oldest_but_no_fault() -> None
 
 
 def test_silence_is_given_as_soon_as_it_is_known() -> None:
-    assembly = Assembly(["audio"], frame_rate=2.0, sample_rate=100, max_wait=1.0, late=True)
+    assembly = Assembly(["audio"], frame_rate=2.0, sample_rate=100, max_wait=1.0, late=True, limits=MediaLimits())
     assembly.add(sound(0.7, Heard(0, torch.ones(70))))
     assert not assembly.ready(1.0)
     assembly.add(sound(2.3))  # the sound goes on there, and none of it has been resampled yet

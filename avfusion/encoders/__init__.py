@@ -10,6 +10,7 @@ try:
 except ImportError as error:
     raise ImportError("avfusion.encoders needs transformers: pip install avfusion[hf]") from error
 
+from avfusion.encoders._log_mel import LogMelChunks, log_mel, log_mel_chunks
 from avfusion.encoders.blockwise import BlockwiseAudioEncoder
 from avfusion.encoders.hf_audio import HFAudioEncoder
 from avfusion.encoders.hf_vision import HFVisionEncoder
@@ -22,6 +23,9 @@ __all__ = [
     "HFAudioEncoder",
     "HFVisionEncoder",
     "InstructBlipVisualEncoder",
+    "LogMelChunks",
     "TimmVisualEncoder",
     "WhisperAudioEncoder",
+    "log_mel",
+    "log_mel_chunks",
 ]

@@ -1,14 +1,14 @@
-"""What all encoders share: being frozen, running in groups of bounded size, and loading without surprises."""
+"""What all encoders share: loading, being frozen, and running in groups of bounded size."""
 
-import inspect
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from avfusion.errors import CheckpointError, InvalidTypeError, InvalidValueError
-from avfusion.types import Waveform
+from avfusion.encoders._loading import hub_options, load_pretrained, split_options
+from avfusion.errors import InvalidValueError
+from avfusion.modules import is_sharded
 
 
 class PretrainedEncoder(nn.Module):
@@ -20,12 +20,36 @@ class PretrainedEncoder(nn.Module):
         frozen: no gradients, no graph, always in evaluation mode.
     """
 
+    # The class of transformers that loads each part that the constructor takes, by the argument's name.
+    _parts: ClassVar[dict[str, Any]] = {}
+
     def __init__(self, *, group_size: int, group_name: str, frozen: bool) -> None:
         super().__init__()
         if group_size < 1:
             raise InvalidValueError(f"{group_name}: must be at least 1, found {group_size}")
         self.frozen = frozen
         self._group_size = group_size
+
+    @classmethod
+    def from_pretrained(cls, name: str, **options: Any) -> Self:
+        """Loads the model and what prepares its input from the hub or a directory.
+
+        Args:
+            name: of the checkpoint.
+            **options: the constructor's arguments, parts that shall not be loaded among them; all others are for the
+                model's ``from_pretrained`` (``dtype``, ``attn_implementation``, ``revision``, …).
+
+        Raises:
+            CheckpointError: the checkpoint lacks weights of the model, or holds them in other shapes.
+            InvalidValueError: an option that would run code from the hub or load a pickle.
+        """
+        own, options = split_options(cls, options)
+        for part, source in cls._parts.items():
+            if part not in own and part == "model":
+                own[part] = load_pretrained(source, name, options)
+            elif part not in own:
+                own[part] = source.from_pretrained(name, **hub_options(options))
+        return cls(**own)
 
     def _settle(self, model: nn.Module) -> None:
         """Ends the construction: keeps the mode the model came in, or freezes it."""
@@ -63,67 +87,7 @@ class PretrainedEncoder(nn.Module):
         if count == 0:
             inputs = tuple(value.new_zeros(1, *(max(size, 1) for size in value.shape[1:])) for value in inputs)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            groups = zip(*(torch.split(value, self._group_size) for value in inputs), strict=True)
+            # Every process must call a sharded model equally often, however much it has to encode.
+            size = max(count, 1) if is_sharded(self) else self._group_size
+            groups = zip(*(torch.split(value, size) for value in inputs), strict=True)
             return torch.cat([encode(*group) for group in groups])[:count]
-
-
-def body(model: Any, takes: str) -> Any:
-    """A model of transformers without its head; ``takes`` is the body's input.
-
-    Some models call the layers alone their base model, which take what has been embedded.
-    """
-    base = model.base_model
-    return base if takes in inspect.signature(base.forward).parameters else model
-
-
-def place(values: Tensor, mask: Tensor) -> Tensor:
-    """Puts ``values`` ``(real, ...)`` where ``mask`` ``(batch, place)`` is true, and zeros elsewhere."""
-    if bool(mask.all()):
-        return values.reshape(*mask.shape, *values.shape[1:])
-    places = values.new_zeros(*mask.shape, *values.shape[1:])
-    places[mask] = values
-    return places
-
-
-def check_waveform(waveform: Waveform, sample_rate: int | None = None) -> None:
-    """Refuses what no audio encoder takes; with ``None``, of any rate."""
-    if not isinstance(waveform, Waveform):
-        raise InvalidTypeError(f"waveform: must be an avfusion.Waveform, found {type(waveform).__name__}")
-    if sample_rate not in (None, waveform.sample_rate):
-        raise InvalidValueError(
-            f"waveform.sample_rate: must be {sample_rate}, which the encoder was made for; "
-            f"found {waveform.sample_rate}: resample the sound first"
-        )
-    if bool((waveform.mask[:, 1:] & ~waveform.mask[:, :-1]).any()):
-        raise InvalidValueError("waveform.mask: real samples must come first, found padding before or among them")
-
-
-_HUB = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
-# Heads and training-time tokens that the encoders never use, and that published checkpoints therefore often lack.
-_UNUSED = ("pooler", "masked_spec_embed", "mask_token", "vision_model.head.")
-
-
-def hub_options(options: dict[str, Any]) -> dict[str, Any]:
-    """The part of ``from_pretrained`` options that says where files come from."""
-    return {name: options[name] for name in _HUB if name in options}
-
-
-def load_pretrained(cls: Any, name: str, options: dict[str, Any]) -> Any:
-    """``cls.from_pretrained`` with safetensors and without remote code; missing weights are an error, not noise.
-
-    Raises:
-        CheckpointError: the checkpoint lacks weights of the model, or holds them in other shapes.
-        InvalidValueError: an option that would run code from the hub or load a pickle.
-    """
-    for option, allowed in (("trust_remote_code", False), ("use_safetensors", True)):
-        if options.get(option, allowed) is not allowed:
-            raise InvalidValueError(f"{option}: must be {allowed}, found {options[option]}")
-    options = {key: value for key, value in options.items() if key != "trust_remote_code"}
-    model, info = cls.from_pretrained(name, **{**options, "use_safetensors": True, "output_loading_info": True})
-    missing = sorted(key for key in info["missing_keys"] if not any(part in key for part in _UNUSED))
-    if missing:
-        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-        raise CheckpointError(
-            f"{name}: must hold the weights of {type(model).__name__}; it lacks {len(missing)}: {shown}"
-        )
-    return model

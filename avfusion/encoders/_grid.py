@@ -3,6 +3,8 @@
 from math import ceil
 from typing import Any, NamedTuple
 
+from avfusion.errors import InvalidValueError
+
 
 class TokenGrid(NamedTuple):
     """Time steps of a model, in samples: step ``i`` sees ``[i * hop, i * hop + field)``.
@@ -55,3 +57,48 @@ def known_grid(config: Any, sample_rate: int) -> TokenGrid | None:
             prefix=2,
         )
     return None
+
+
+def find_grid(model: Any, sample_rate: int, rate: float | None, first_centre: float | None) -> TokenGrid:
+    """The grid of a model at a given rate, or, without it, the one that its configuration tells.
+
+    Raises:
+        InvalidValueError: neither is there, or numbers that are no rate and no time.
+    """
+    if rate is None:
+        grid = known_grid(model.config, sample_rate)
+        if grid is None:
+            raise InvalidValueError(f"rate: must be given for {type(model).__name__}, whose configuration tells no hop")
+        if first_centre is not None:
+            raise InvalidValueError("first_centre: must come with rate, found it alone")
+        return grid
+    if not 0 < rate < float("inf"):
+        raise InvalidValueError(f"rate: must be a positive, finite number of steps a second, found {rate}")
+    hop = sample_rate / rate
+    if first_centre is None:
+        return TokenGrid(hop, hop, least=ceil(hop))
+    if not 0 < first_centre < float("inf"):
+        raise InvalidValueError(f"first_centre: must be a positive, finite number of seconds, found {first_centre}")
+    field = 2 * first_centre * sample_rate
+    return TokenGrid(hop, field, least=ceil(field))
+
+
+def chunk_steps(seconds: float | None, grid: TokenGrid, rate: float) -> int | None:
+    """Steps of a chunk of so many seconds; without these, as many as the model takes, ``None`` for any number.
+
+    Raises:
+        InvalidValueError: no whole number of steps and samples, or more than the model takes.
+    """
+    if seconds is None:
+        return grid.most
+    steps = seconds * rate
+    chunk = round(steps)
+    if chunk < 1 or abs(steps - chunk) > 1e-6 or abs(chunk * grid.hop - round(chunk * grid.hop)) > 1e-6:
+        raise InvalidValueError(
+            f"chunk_seconds: must be a whole number of samples and of steps of {1 / rate} s, found {seconds}"
+        )
+    if grid.most is not None and chunk > grid.most:
+        raise InvalidValueError(
+            f"chunk_seconds: must be at most {grid.most / rate}, which the model takes, found {seconds}"
+        )
+    return chunk

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from avfusion._shapes import Bool, Float
-from avfusion.encoders._base import check_waveform
+from avfusion.encoders._audio import check_waveform
 from avfusion.encoders._blocks import (
     BlockwiseState,
     Lengths,
@@ -19,7 +19,7 @@ from avfusion.encoders._blocks import (
     rows_of,
 )
 from avfusion.errors import InvalidTypeError, InvalidValueError
-from avfusion.types import TokenStream, Waveform
+from avfusion.types import RegularAudioEncoder, TokenStream, Waveform
 from avfusion.types.state import as_rows
 
 
@@ -109,6 +109,8 @@ class BlockwiseAudioEncoder(nn.Module):
             )
         self.encoder = encoder
         self.output_dim: int = self.encoder.output_dim
+        if isinstance(encoder, RegularAudioEncoder):
+            self.rate, self.tokens_per_step = encoder.rate, encoder.tokens_per_step
 
     @property
     def delay(self) -> float:

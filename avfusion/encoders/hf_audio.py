@@ -1,16 +1,18 @@
 """Any audio encoder of transformers whose tokens stand at known times."""
 
 from math import ceil
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel
 
-from avfusion.encoders._base import PretrainedEncoder, body, check_waveform, hub_options, load_pretrained, place
-from avfusion.encoders._grid import TokenGrid, known_grid
+from avfusion.encoders._audio import AudioTower, check_waveform
+from avfusion.encoders._grid import chunk_steps, find_grid
+from avfusion.encoders._loading import body
 from avfusion.errors import InvalidValueError
+from avfusion.functional import scatter_masked
 from avfusion.types import TokenStream, Waveform
 
 
@@ -21,12 +23,14 @@ class _Piece(NamedTuple):
     features: dict[str, Tensor]
 
 
-class HFAudioEncoder(PretrainedEncoder):
+class HFAudioEncoder(AudioTower):
     """An audio encoder of transformers: Wav2Vec2, HuBERT, WavLM and their kin, AST, or any other with a given rate.
 
     Every clip goes through the feature extractor by itself, without padding, and only clips of equal length run
     together: many of these models (group normalisation over time) give other values for a clip that is padded, masked
     or not.
+
+    ``HFAudioEncoder.from_pretrained("microsoft/wavlm-base-plus")`` loads one.
 
     * Wav2Vec2 and its kin: hop and receptive field come from the strides and kernels of the convolutions, 20 ms and
       25 ms; a token stands at the middle of its field. The last samples that fill no field have no token.
@@ -66,6 +70,8 @@ class HFAudioEncoder(PretrainedEncoder):
         (torch.Size([2, 49, 16]), [49, 24], [0.0125, 0.0325])
     """
 
+    _parts: ClassVar[dict[str, Any]] = {"model": AutoModel, "feature_extractor": AutoFeatureExtractor}
+
     def __init__(
         self,
         *,
@@ -86,83 +92,9 @@ class HFAudioEncoder(PretrainedEncoder):
         config = self.model.config
         adapted = getattr(config, "add_adapter", False)
         self.output_dim: int = config.output_hidden_size if adapted else config.hidden_size
-        self._grid = self._find_grid(rate, first_centre)
-        self._chunk = self._find_chunk(chunk_seconds)
+        self._grid = find_grid(self.model, self.sample_rate, rate, first_centre)
+        self._chunk = chunk_steps(chunk_seconds, self._grid, self.rate)
         self._settle(self.model)
-
-    def _find_grid(self, rate: float | None, first_centre: float | None) -> TokenGrid:
-        if rate is None:
-            grid = known_grid(self.model.config, self.sample_rate)
-            if grid is None:
-                name = type(self.model).__name__
-                raise InvalidValueError(f"rate: must be given for {name}, whose configuration tells no hop")
-            if first_centre is not None:
-                raise InvalidValueError("first_centre: must come with rate, found it alone")
-            return grid
-        if not 0 < rate < float("inf"):
-            raise InvalidValueError(f"rate: must be a positive, finite number of steps a second, found {rate}")
-        hop = self.sample_rate / rate
-        if first_centre is None:
-            return TokenGrid(hop, hop, least=ceil(hop))
-        if not 0 < first_centre < float("inf"):
-            raise InvalidValueError(f"first_centre: must be a positive, finite number of seconds, found {first_centre}")
-        field = 2 * first_centre * self.sample_rate
-        return TokenGrid(hop, field, least=ceil(field))
-
-    def _find_chunk(self, seconds: float | None) -> int | None:
-        grid = self._grid
-        if seconds is None:
-            return grid.most
-        steps = seconds * self.rate
-        chunk = round(steps)
-        if chunk < 1 or abs(steps - chunk) > 1e-6 or abs(chunk * grid.hop - round(chunk * grid.hop)) > 1e-6:
-            raise InvalidValueError(
-                f"chunk_seconds: must be a whole number of samples and of steps of {1 / self.rate} s, found {seconds}"
-            )
-        if grid.most is not None and chunk > grid.most:
-            raise InvalidValueError(
-                f"chunk_seconds: must be at most {grid.most / self.rate}, which the model takes, found {seconds}"
-            )
-        return chunk
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str,
-        *,
-        rate: float | None = None,
-        first_centre: float | None = None,
-        chunk_seconds: float | None = None,
-        pool_frequency: bool = False,
-        chunk_batch_size: int = 16,
-        frozen: bool = True,
-        **options: Any,
-    ) -> Self:
-        """Loads model and feature extractor from the hub or a directory.
-
-        Args:
-            name: for example ``"microsoft/wavlm-base-plus"``.
-            rate: as in the constructor, and so are all others but ``options``.
-            first_centre: as in the constructor.
-            chunk_seconds: as in the constructor.
-            pool_frequency: as in the constructor.
-            chunk_batch_size: as in the constructor.
-            frozen: as in the constructor.
-            options: for the model's ``from_pretrained`` (``dtype``, ``attn_implementation``, ``revision``, …).
-
-        Raises:
-            CheckpointError: the checkpoint lacks weights of the model.
-        """
-        return cls(
-            model=load_pretrained(AutoModel, name, options),
-            feature_extractor=AutoFeatureExtractor.from_pretrained(name, **hub_options(options)),
-            rate=rate,
-            first_centre=first_centre,
-            chunk_seconds=chunk_seconds,
-            pool_frequency=pool_frequency,
-            chunk_batch_size=chunk_batch_size,
-            frozen=frozen,
-        )
 
     @property
     def rate(self) -> float:
@@ -173,6 +105,10 @@ class HFAudioEncoder(PretrainedEncoder):
     def tokens_per_step(self) -> int:
         """Tokens that share one timestamp, which are 1 or AST's frequency patches."""
         return 1 if self.pool_frequency else self._grid.bands
+
+    def _count(self, samples: Tensor) -> Tensor:
+        steps = torch.tensor([self._grid.steps(length) for length in samples.flatten().tolist()], dtype=torch.int64)
+        return steps.reshape(samples.shape) * self.tokens_per_step
 
     def forward(self, waveform: Waveform) -> TokenStream:
         """Encodes every clip.
@@ -199,7 +135,7 @@ class HFAudioEncoder(PretrainedEncoder):
         for piece, end in zip(pieces, ends, strict=True):
             real[piece.clip, piece.first : end] = True
         real = real.to(self.device)
-        steps = place(torch.cat(encoded), real)  # (batch, step, band, dim)
+        steps = scatter_masked(torch.cat(encoded), real)  # (batch, step, band, dim)
         bands = steps.shape[2]
         grid = TokenStream.from_rate(steps.flatten(2), self.rate, mask=real, start=waveform.start)
         times = grid.timestamps + (self._grid.field - self._grid.hop) / 2 / self.sample_rate

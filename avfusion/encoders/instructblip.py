@@ -1,6 +1,6 @@
 """InstructBLIP's picture tower: ViT, then a Q-Former that reads the instruction."""
 
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,8 @@ from transformers import (
     InstructBlipVisionModel,
 )
 
-from avfusion.encoders._base import hub_options, load_pretrained
-from avfusion.encoders._pixels import PictureEncoder, process, processed_size
+from avfusion.encoders._image_processor import process, processed_size
+from avfusion.encoders._visual import VisualTower
 from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.types import Frames, Video
 
@@ -33,8 +33,11 @@ class _VisualOnly(InstructBlipPreTrainedModel):
         self.post_init()
 
 
-class InstructBlipVisualEncoder(PictureEncoder):
+class InstructBlipVisualEncoder(VisualTower):
     """InstructBLIP's ViT and instruction-aware Q-Former: FAVOR's visual tokens, 32 of width 768 a frame.
+
+    ``InstructBlipVisualEncoder.from_pretrained("Salesforce/instructblip-vicuna-7b")`` loads the visual part of a
+    checkpoint alone. The instruction's ids come from the tokenizer in its ``qformer_tokenizer`` directory.
 
     Args:
         model: an ``InstructBlipForConditionalGeneration`` or ``InstructBlipModel``; its language model is not held.
@@ -66,6 +69,8 @@ class InstructBlipVisualEncoder(PictureEncoder):
         torch.Size([2, 3, 4, 16])
     """
 
+    _parts: ClassVar[dict[str, Any]] = {"model": _VisualOnly, "image_processor": AutoImageProcessor}
+
     def __init__(
         self,
         *,
@@ -88,28 +93,6 @@ class InstructBlipVisualEncoder(PictureEncoder):
         self.tokens_per_frame: int = self.query_tokens.shape[1]
         self.output_dim: int = self.query_tokens.shape[2]
         self._settle(model)
-
-    @classmethod
-    def from_pretrained(cls, name: str, *, frame_batch_size: int = 32, frozen: bool = True, **options: Any) -> Self:
-        """Loads the visual part of an InstructBLIP checkpoint, from the hub or a directory.
-
-        The instruction's ids come from the tokenizer in the checkpoint's ``qformer_tokenizer`` directory.
-
-        Args:
-            name: for example ``"Salesforce/instructblip-vicuna-7b"``.
-            frame_batch_size: frames that run at once.
-            frozen: no gradients, no graph, always in evaluation mode.
-            options: for the model's ``from_pretrained`` (``dtype``, ``attn_implementation``, ``revision``, …).
-
-        Raises:
-            CheckpointError: the checkpoint lacks weights of the visual part.
-        """
-        return cls(
-            model=load_pretrained(_VisualOnly, name, options),
-            image_processor=AutoImageProcessor.from_pretrained(name, **hub_options(options)),
-            frame_batch_size=frame_batch_size,
-            frozen=frozen,
-        )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -141,7 +124,7 @@ class InstructBlipVisualEncoder(PictureEncoder):
         if qformer_input_ids is None:
             if qformer_attention_mask is not None:
                 raise InvalidValueError("qformer_attention_mask: must come with qformer_input_ids, found it alone")
-            return self._encode_frames(video, self._encode)
+            return self._encode_frames(video, self.encode)
         if qformer_input_ids.ndim != 2 or len(qformer_input_ids) != len(video.mask):
             raise InvalidValueError(
                 f"qformer_input_ids: must be (batch, length) with batch = {len(video.mask)}, "
@@ -154,16 +137,30 @@ class InstructBlipVisualEncoder(PictureEncoder):
                 f"qformer_attention_mask: must be (batch, length) = {tuple(qformer_input_ids.shape)}, "
                 f"found shape {tuple(qformer_attention_mask.shape)}"
             )
-        return self._encode_frames(video, self._encode, qformer_input_ids, qformer_attention_mask)
+        return self._encode_frames(video, self.encode, qformer_input_ids, qformer_attention_mask)
 
-    def _encode(self, pixels: Tensor, ids: Tensor | None = None, real: Tensor | None = None) -> Tensor:
-        ready = process(self.image_processor, pixels, self.device)
-        pictures = self.vision_model(ready.to(self.dtype)).last_hidden_state
-        queries = self.query_tokens.expand(len(pictures), -1, -1)
+    def preprocess(self, pixels: Tensor) -> Tensor:
+        """What the model takes, as the image processor makes it of ``(picture, 3, height, width)`` pixels."""
+        return process(self.image_processor, pixels, self.device).to(self.dtype)
+
+    def encode(self, pixel_values: Tensor, ids: Tensor | None = None, real: Tensor | None = None) -> Tensor:
+        """Tokens of pictures, all at once.
+
+        Args:
+            pixel_values: ``(picture, 3, height, width)``, as :meth:`preprocess` gives them.
+            ids: ``(picture, length)`` what each is asked.
+            real: ``(picture, length)`` true or 1 for real ids.
+
+        Returns:
+            ``(picture, queries, output_dim)``.
+        """
+        patches = self.vision_model(pixel_values).last_hidden_state
+        queries = self.query_tokens.expand(len(patches), -1, -1)
         mask = torch.ones(queries.shape[:2], dtype=torch.long, device=self.device)
-        if ids is not None and real is not None:
+        if ids is not None:
+            real = torch.ones_like(ids) if real is None else real
             ids, mask = ids.to(self.device), torch.cat([mask, real.to(mask)], 1)
         states = self.qformer(
-            input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=pictures
+            input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=patches
         ).last_hidden_state
         return states[:, : queries.shape[1]]

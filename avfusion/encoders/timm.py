@@ -1,36 +1,19 @@
 """Any model of timm, frame by frame."""
 
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avfusion.encoders._pixels import PictureEncoder, output_shape
-from avfusion.errors import InvalidTypeError
-from avfusion.types import Frames, Video
+from avfusion.encoders._loading import split_options
+from avfusion.encoders._timm_call import TimmCall, lay_patches
+from avfusion.encoders._timm_loading import import_timm, load_timm
+from avfusion.encoders._visual import VisualTower
 
 
-def _timm() -> Any:
-    try:
-        import timm
-    except ImportError as error:
-        raise ImportError("TimmVisualEncoder needs timm: pip install avfusion[hf]") from error
-    return timm
-
-
-class _Features(nn.Module):
-    """``forward_features`` as the call."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.model.forward_features(pixels)
-
-
-class TimmVisualEncoder(PictureEncoder):
+class TimmVisualEncoder(VisualTower):
     """A timm model: the patch tokens of a transformer, or the last feature map of a convolutional network, row by row.
 
     Each picture is resized, as a whole, to the size the model was made for (timm's own evaluation crops the borders,
@@ -39,12 +22,17 @@ class TimmVisualEncoder(PictureEncoder):
     Args:
         model: any timm model with ``forward_features``; its head is not used.
         image_size: height and width of the pictures the model gets; its own without it.
+        select_layer: take the features of this layer, as the model's ``forward_intermediates`` counts them: blocks of a
+            transformer, stages of others (``-2``: before the last one); ``None``: the model's output, with its norm.
         keep_prefix_tokens: keep class and register tokens, before the patches.
+        pool: average the patch grid or map to this many tokens, or to ``(rows, columns)``. A number is split into the
+            squarest grid: 32 is 4 × 8.
         frame_batch_size: frames that run at once.
         frozen: no gradients, no graph, always in evaluation mode. Marks the parameters of ``model`` itself.
 
     Raises:
-        InvalidTypeError: ``model`` has no ``forward_features``.
+        InvalidTypeError: ``model`` has no ``forward_features``, or no ``forward_intermediates`` for a layer.
+        InvalidValueError: ``pool`` is larger than the patch grid, or the model has no ``select_layer``.
 
     Example:
         >>> import timm, torch
@@ -62,79 +50,50 @@ class TimmVisualEncoder(PictureEncoder):
         *,
         model: nn.Module,
         image_size: tuple[int, int] | None = None,
+        select_layer: int | None = None,
         keep_prefix_tokens: bool = False,
+        pool: int | tuple[int, int] | None = None,
         frame_batch_size: int = 32,
         frozen: bool = True,
     ) -> None:
         super().__init__(group_size=frame_batch_size, group_name="frame_batch_size", frozen=frozen)
-        if not hasattr(model, "forward_features"):
-            raise InvalidTypeError(f"model: must be a timm model with forward_features, found {type(model).__name__}")
+        self._call = TimmCall.of(model, select_layer)
         self.model: Any = model
         self.keep_prefix_tokens = keep_prefix_tokens
-        config = _timm().data.resolve_model_data_config(model)
+        config = import_timm().data.resolve_model_data_config(model)
         # The patch embedding knows of an img_size given to create_model; the pretrained configuration does not.
         own = getattr(getattr(model, "patch_embed", None), "img_size", None) or config["input_size"][1:]
         self.image_size: tuple[int, int] = tuple(image_size or own)
         self._mean, self._std = config["mean"], config["std"]
         self._interpolation = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
-        self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
-        self._prefix: int = getattr(model, "num_prefix_tokens", 0)
-        shape = output_shape(_Features(model), self._tokens, self.image_size)
-        self.tokens_per_frame: int = shape[1]
-        self.output_dim: int = shape[2]
+        patches, self.output_dim = lay_patches(model, self._call, self.image_size, keep_prefix=keep_prefix_tokens)
+        self._patches = patches.pooled(pool)
+        self.tokens_per_frame: int = self._patches.tokens
         self._settle(model)
 
     @classmethod
     def from_pretrained(
-        cls,
-        name: str,
-        *,
-        image_size: tuple[int, int] | None = None,
-        keep_prefix_tokens: bool = False,
-        frame_batch_size: int = 32,
-        frozen: bool = True,
-        dtype: torch.dtype | None = None,
-        **options: Any,
+        cls, name: str, *, checkpoint_path: str | Path | None = None, dtype: torch.dtype | None = None, **options: Any
     ) -> Self:
         """Loads a pretrained model through ``timm.create_model``.
 
         Args:
             name: for example ``"vit_base_patch16_224"``, ``"hf-hub:user/model"`` or ``"local-dir:path"``.
-            image_size: as in the constructor, and so are the next three.
-            keep_prefix_tokens: as in the constructor.
-            frame_batch_size: as in the constructor.
-            frozen: as in the constructor.
+            checkpoint_path: safetensors file of the weights of the architecture ``name``, with any head or none.
             dtype: of the parameters; float32 without it.
-            options: for ``timm.create_model``.
-        """
-        model = _timm().create_model(name, **{"pretrained": True, "num_classes": 0, **options}).eval()
-        return cls(
-            model=model.to(dtype),
-            image_size=image_size,
-            keep_prefix_tokens=keep_prefix_tokens,
-            frame_batch_size=frame_batch_size,
-            frozen=frozen,
-        )
-
-    def forward(self, video: Video) -> Frames:
-        """Encodes every real frame.
-
-        Args:
-            video: pictures of any size, on any device.
-
-        Returns:
-            Tokens ``(batch, frame, tokens_per_frame, output_dim)`` of the model's dtype on its device, zero where
-            masked, with the spans of the video.
+            **options: the constructor's arguments; all others are for ``timm.create_model``. A transformer's positions
+                are interpolated to ``image_size``.
 
         Raises:
-            InvalidTypeError: ``video`` is not a :class:`~avfusion.Video`.
+            CheckpointError: the checkpoint lacks weights of the model, or holds others.
+            InvalidValueError: a ``checkpoint_path`` that is no safetensors file.
         """
-        return self._encode_frames(video, self._encode)
+        own, options = split_options(cls, options)
+        model = load_timm(name, own.get("image_size"), checkpoint_path, options)
+        return cls(model=model.to(dtype), **own)
 
-    def _encode(self, pixels: Tensor) -> Tensor:
-        return self._tokens(self.model.forward_features(self._normalise(pixels)))
-
-    def _normalise(self, pixels: Tensor) -> Tensor:
+    def preprocess(self, pixels: Tensor) -> Tensor:
+        """Whole pictures, resized and normalised: ``(picture, 3, height, width)`` of ``image_size``."""
         values = pixels.to(self.device, torch.float32)
         if not pixels.is_floating_point():
             values = values / 255
@@ -143,9 +102,7 @@ class TimmVisualEncoder(PictureEncoder):
         mean, std = values.new_tensor([self._mean, self._std])[..., None, None]
         return ((values - mean) / std).to(self.dtype)
 
-    def _tokens(self, features: Tensor) -> Tensor:
-        if features.ndim == 4:
-            return (features if self._channels_last else features.permute(0, 2, 3, 1)).flatten(1, 2)
-        if features.ndim == 2:
-            return features[:, None]
-        return features if self.keep_prefix_tokens else features[:, self._prefix :]
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """``(picture, tokens_per_frame, output_dim)`` of pictures as :meth:`preprocess` gives them, all at once."""
+        prefix, patches = self._call(self.model, pixel_values)
+        return self._patches.select(torch.cat([prefix, patches.flatten(1, -2)], 1))

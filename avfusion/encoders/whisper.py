@@ -1,6 +1,7 @@
 """Whisper's encoder on sound of any length."""
 
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +9,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, WhisperConfig, WhisperFeatureExtractor, WhisperPreTrainedModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from avfusion.encoders._base import PretrainedEncoder, check_waveform, hub_options, load_pretrained, place
+from avfusion.encoders._audio import AudioTower, check_waveform
+from avfusion.encoders._log_mel import log_mel
 from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.functional import cut_chunks, scatter_masked
 from avfusion.types import TokenStream, Waveform
 
 
@@ -24,30 +27,13 @@ class _EncoderOnly(WhisperPreTrainedModel):
         self.post_init()
 
 
-def log_mel(samples: Tensor, extractor: WhisperFeatureExtractor) -> Tensor:
-    """What ``extractor`` computes for ``samples`` ``(clip, sample)``, on their device: ``(clip, mel, frame)``.
-
-    In float32, or in float64 for samples of it:
-
-    log10 of the mel power spectrum, clipped to 8 decades below the clip's loudest place, then ``(x + 4) / 4``.
-    """
-    with torch.autocast(samples.device.type, enabled=False):  # half precision loses the quiet bands
-        samples = samples.to(torch.promote_types(samples.dtype, torch.float32))
-        if extractor.dither:
-            samples = samples + extractor.dither * torch.randn_like(samples)
-        window = torch.hann_window(extractor.n_fft, dtype=samples.dtype, device=samples.device)
-        spectrum = torch.stft(samples, extractor.n_fft, extractor.hop_length, window=window, return_complex=True)
-        filters = torch.as_tensor(extractor.mel_filters, dtype=samples.dtype, device=samples.device)
-        levels = (filters.T @ spectrum[..., :-1].abs().square()).clamp(min=1e-10).log10()
-        return (levels.maximum(levels.amax((1, 2), keepdim=True) - 8) + 4) / 4
-
-
-class WhisperAudioEncoder(PretrainedEncoder):
+class WhisperAudioEncoder(AudioTower):
     """Whisper's encoder: 50 tokens a second, of any number of seconds.
 
     The sound is cut into chunks of the length the model takes (30 s) or less, each of which is padded with silence, as
     Whisper's own feature extractor does, and encoded by itself; the chunks of all clips run together. The tokens that
     stand for real samples are kept: ``ceil(samples / 320)`` of a clip. A clip without sound has no tokens.
+    ``WhisperAudioEncoder.from_pretrained("openai/whisper-large-v3")`` loads the encoder of a checkpoint alone.
 
     Args:
         model: a ``WhisperModel``, ``WhisperForConditionalGeneration`` or ``WhisperEncoder``; the decoder is not held.
@@ -78,6 +64,8 @@ class WhisperAudioEncoder(PretrainedEncoder):
         >>> stream.tokens.shape, stream.mask.sum(1).tolist(), stream.timestamps[0, :2].tolist()
         (torch.Size([2, 125, 16]), [125, 25], [0.01, 0.03])
     """
+
+    _parts: ClassVar[dict[str, Any]] = {"model": _EncoderOnly, "feature_extractor": WhisperFeatureExtractor}
 
     def __init__(
         self,
@@ -113,52 +101,28 @@ class WhisperAudioEncoder(PretrainedEncoder):
         self.chunk_samples: int = positions * self.hop
         self._settle(encoder)
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str,
-        *,
-        chunk_seconds: float | None = None,
-        chunk_batch_size: int = 16,
-        frozen: bool = True,
-        **options: Any,
-    ) -> Self:
-        """Loads the encoder of a Whisper checkpoint, from the hub or a directory.
-
-        Args:
-            name: for example ``"openai/whisper-large-v2"``.
-            chunk_seconds: length of the chunks, as in the constructor.
-            chunk_batch_size: chunks that run at once.
-            frozen: no gradients, no graph, always in evaluation mode.
-            options: for the model's ``from_pretrained`` (``dtype``, ``attn_implementation``, ``revision``, …).
-
-        Raises:
-            CheckpointError: the checkpoint lacks weights of the encoder.
-        """
-        model = load_pretrained(_EncoderOnly, name, options).encoder
-        extractor = WhisperFeatureExtractor.from_pretrained(name, **hub_options(options))
-        return cls(
-            model=model,
-            feature_extractor=extractor,
-            chunk_seconds=chunk_seconds,
-            chunk_batch_size=chunk_batch_size,
-            frozen=frozen,
-        )
-
     @property
     def rate(self) -> float:
         """Tokens a second."""
         return self.sample_rate / self.hop
 
     @property
+    def _positions(self) -> int:
+        """Tokens of a chunk."""
+        return self.chunk_samples // self.hop
+
+    @property
     def chunk_seconds(self) -> float:
         """Seconds of sound that go through the model at once."""
         return self.chunk_samples / self.sample_rate
 
+    def _count(self, samples: Tensor) -> Tensor:
+        return (samples + self.hop - 1) // self.hop
+
     def timeline(self, waveform: Waveform) -> TokenStream:
         """When the tokens of :meth:`forward` are, without running the model: the same stream, tokens of width 0."""
         check_waveform(waveform, self.sample_rate)
-        kept = (waveform.lengths + self.hop - 1) // self.hop
+        kept = self._count(waveform.lengths)
         nothing = torch.empty(len(kept), int(kept.max()), 0, device=kept.device)
         return TokenStream.from_rate(nothing, self.rate, lengths=kept, start=waveform.start)
 
@@ -178,27 +142,58 @@ class WhisperAudioEncoder(PretrainedEncoder):
         """
         check_waveform(waveform, self.sample_rate)
         mask = waveform.mask.to(self.device)
-        lengths = mask.sum(1)
         samples = waveform.samples.to(self.device).masked_fill(~mask, 0)
-        count = -(-samples.shape[1] // self.chunk_samples)
-        samples = F.pad(samples, (0, count * self.chunk_samples - samples.shape[1]))
-        chunks = samples.reshape(len(samples), count, self.chunk_samples)
-        real = torch.arange(count, device=self.device) * self.chunk_samples < lengths[:, None]
-        tokens = place(self._in_groups(self._encode, chunks[real]), real).flatten(1, 2)
 
-        kept = (lengths + self.hop - 1) // self.hop
+        def run(chunks: Tensor) -> Tensor:
+            return self._run(log_mel(chunks, self.feature_extractor))
+
+        return self._encode_chunks(samples, mask.sum(1), self.chunk_samples, waveform.start, run)
+
+    def encode(self, features: Tensor, mask: Tensor | None = None, start: float | Tensor = 0.0) -> TokenStream:
+        """Encodes what a processor has made of sound already, as :func:`~avfusion.encoders.log_mel_chunks` makes it.
+
+        Args:
+            features: ``(batch, mel, frame)``, every chunk of which the feature extractor was given by itself.
+            mask: ``(batch, frame)`` bool, each clip's real frames first; all without it.
+            start: seconds at which the clips begin, one number or ``(batch,)``.
+
+        Returns:
+            As for :meth:`forward`.
+
+        Raises:
+            InvalidValueError: frames that are no whole number of chunks.
+        """
+        frames = self.chunk_samples // self.feature_extractor.hop_length
+        if features.ndim != 3 or features.shape[2] % frames:
+            raise InvalidValueError(
+                f"features: must be (batch, mel, frame) in whole chunks of {frames} frames, "
+                f"found shape {tuple(features.shape)}"
+            )
+        values = features.to(self.device).transpose(1, 2)
+        mask = torch.ones(values.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
+        lengths = mask.to(self.device).sum(1)
+        return self._encode_chunks(values, lengths, frames, start, lambda chunks: self._run(chunks.transpose(1, 2)))
+
+    def _encode_chunks(
+        self, values: Tensor, lengths: Tensor, size: int, start: Any, run: Callable[[Tensor], Tensor]
+    ) -> TokenStream:
+        """Tokens of ``(batch, time, ...)`` values, of which ``size`` are a chunk."""
+        chunks, real = cut_chunks(values, lengths, size)
+        tokens = scatter_masked(self._in_groups(run, chunks[real]), real).flatten(1, 2)
+        of_a_token = size // self._positions
+        kept = (lengths + of_a_token - 1) // of_a_token
         tokens = tokens[:, : int(kept.max())]
-        stream = TokenStream.from_rate(tokens, self.rate, lengths=kept, start=waveform.start)
+        stream = TokenStream.from_rate(tokens, self.rate, lengths=kept, start=start)
         return stream._replace(tokens=tokens.masked_fill(~stream.mask[..., None], 0))
 
-    def _encode(self, chunks: Tensor) -> Tensor:
-        features = log_mel(chunks, self.feature_extractor).to(self.dtype)
-        positions = self.chunk_samples // self.hop
-        if positions == self.model.config.max_source_positions:
+    def _run(self, features: Tensor) -> Tensor:
+        """``(chunk, position, dim)`` of ``(chunk, mel, frame)``."""
+        features = features.to(self.dtype)
+        if self._positions == self.model.config.max_source_positions:
             return self.model(features).last_hidden_state
         # The model refuses less than its full length: its parts do not.
         states = F.gelu(self.model.conv2(F.gelu(self.model.conv1(features)))).transpose(1, 2)
-        states = states + self.model.embed_positions.weight[:positions]
+        states = states + self.model.embed_positions.weight[: self._positions]
         states = F.dropout(states, self.model.dropout, self.training)
         for layer in self.model.layers:
             states = layer(states, None)

@@ -4,6 +4,8 @@ from avfusion.functional.alignment import FrameGrid, Placement, frame_grid, gath
 from avfusion.functional.attention import AttentionImplementation, attention, attention_weights
 from avfusion.functional.diversity import query_similarity
 from avfusion.functional.masks import FrameCausalMask
+from avfusion.functional.pooling import pool_patches
+from avfusion.functional.ragged import cut_chunks, scatter_masked
 from avfusion.functional.windows import cut_windows, num_windows
 
 __all__ = [
@@ -13,11 +15,14 @@ __all__ = [
     "Placement",
     "attention",
     "attention_weights",
+    "cut_chunks",
     "cut_windows",
     "frame_grid",
     "gather_frames",
     "num_windows",
     "place_tokens",
+    "pool_patches",
     "query_similarity",
+    "scatter_masked",
     "scatter_tokens",
 ]

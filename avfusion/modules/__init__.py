@@ -7,6 +7,7 @@ from avfusion.modules.component import Component
 from avfusion.modules.diversity_loss import DiversityLoss
 from avfusion.modules.frame_synchroniser import FrameSynchroniser
 from avfusion.modules.multi_resolution_projector import MultiResolutionProjector
+from avfusion.modules.real_windows import is_sharded
 from avfusion.modules.sliding_window_projector import SlidingWindowProjector
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "MultiHeadAttention",
     "MultiResolutionProjector",
     "SlidingWindowProjector",
+    "is_sharded",
 ]

@@ -32,10 +32,18 @@ class WindowBatch(NamedTuple):
     frame_index: Tensor | None
 
 
-def is_sharded(module: nn.Module) -> bool:
-    """Whether FSDP2 or ZeRO-3 splits parameters inside: then every process must call their modules equally often."""
+def is_sharded(*modules: nn.Module | None) -> bool:
+    """Whether FSDP2 or ZeRO-3 splits parameters of any of them: then every process must call them equally often.
+
+    Example:
+        >>> import torch
+        >>> from avfusion.modules import is_sharded
+        >>> is_sharded(torch.nn.Linear(2, 2), None)
+        False
+    """
     marks = ("device_mesh", "ds_id")  # of a DTensor, which is slow to import, and of DeepSpeed
-    return any(hasattr(parameter, mark) for parameter in module.parameters() for mark in marks)
+    parameters = (parameter for module in modules if module is not None for parameter in module.parameters())
+    return any(hasattr(parameter, mark) for parameter in parameters for mark in marks)
 
 
 class WindowRows:

@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from avfusion import AudioEncoder, InvalidTypeError, InvalidValueError, Video, VisualEncoder, Waveform
+from avfusion import (
+    AudioEncoder,
+    AudioVisualConnector,
+    InvalidTypeError,
+    InvalidValueError,
+    RegularAudioEncoder,
+    Video,
+    VisualEncoder,
+    Waveform,
+)
 from tests.encoders import tiny
 
 ALL = {**tiny.AUDIO, **tiny.VISUAL}
@@ -180,3 +189,54 @@ def test_visual_encoder_refuses_bad_input(name: str) -> None:
         tiny.VISUAL[name]()(torch.zeros(1, 2, 3, 32, 32))
     with pytest.raises(InvalidValueError, match=r"frame_batch_size: must be at least 1, found 0"):
         tiny.VISUAL[name](frame_batch_size=0)
+
+
+@pytest.mark.parametrize("name", tiny.AUDIO)
+def test_tokens_are_counted_before_they_are_computed(name: str) -> None:
+    encoder = tiny.AUDIO[name]()
+    lengths = [0, 1, 90, 399, 400, 4999, 7960, 12000, 16001]
+    counts = encoder.num_tokens(torch.tensor(lengths) / tiny.RATE)
+    assert counts.dtype == torch.int64
+    assert counts.tolist() == encoder(tiny.clips(*lengths)).mask.sum(1).tolist()
+    assert encoder.num_tokens([[0.5], [0.25]]).shape == (2, 1)
+    assert encoder.num_tokens(0.5).shape == ()
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(InvalidValueError, match=r"durations: must be finite and at least 0"):
+            encoder.num_tokens(wrong)
+
+
+@pytest.mark.parametrize("name", tiny.AUDIO)
+def test_a_connector_follows_from_an_audio_encoder(name: str) -> None:
+    encoder = tiny.AUDIO[name]()
+    assert isinstance(encoder, RegularAudioEncoder)
+    connector = AudioVisualConnector.from_encoders(audio=encoder, llm=8, hidden_size=16, num_queries=2, frame_rate=3.0)
+    stream = encoder(tiny.clips(16000, 5000, start=0.0825))
+    assert connector(audio=stream).embeddings.shape[2] == 8  # every token has a slot
+
+
+@pytest.mark.parametrize("name", tiny.VISUAL)
+def test_a_picture_is_preprocessed_then_encoded(name: str) -> None:
+    encoder = tiny.VISUAL[name]()
+    video = tiny.film(3)
+    ready = encoder.preprocess(video.pixels[0])
+    assert ready.dtype == encoder.dtype
+    torch.testing.assert_close(encoder.encode(ready), encoder(video).tokens[0], atol=1e-6, rtol=0)
+    connector = AudioVisualConnector.from_encoders(visual=encoder, llm=8, hidden_size=16, num_queries=2)
+    assert connector(visual=encoder(video)).embeddings.shape == (1, 2, 8)
+
+
+@pytest.mark.parametrize("name", sorted(tiny.VISUAL))
+def test_a_sharded_tower_is_called_once_whatever_there_is(name: str) -> None:
+    encoder = tiny.VISUAL[name](frame_batch_size=2)
+    first = next(encoder.parameters())
+    calls: list[int] = []
+    encode = encoder.encode
+    encoder.encode = lambda *values: calls.append(len(values[0])) or encode(*values)
+    wanted = encoder(tiny.film(5))
+    assert calls == [2, 2, 1]
+    first.ds_id = 0  # as ZeRO-3 marks a parameter whose rest is elsewhere
+    calls.clear()
+    assert encoder(tiny.film(5)).tokens.shape == wanted.tokens.shape
+    assert calls == [5]
+    encoder(tiny.film(2)._replace(mask=torch.zeros(1, 2, dtype=torch.bool)))
+    assert calls == [5, 1]

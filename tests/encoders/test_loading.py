@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -104,6 +105,58 @@ def test_timm(tmp_path: Path) -> None:
     video = tiny.film(2)
     loaded = TimmVisualEncoder.from_pretrained(f"local-dir:{tmp_path}", dtype=torch.float64)
     torch.testing.assert_close(loaded(video).tokens.float(), encoder(video).tokens, atol=1e-5, rtol=0)
+    forget(tmp_path, "blocks.1")
+    with pytest.raises(CheckpointError, match=r"must hold the weights of local-dir:.*Missing key.*blocks\.1"):
+        TimmVisualEncoder.from_pretrained(f"local-dir:{tmp_path}")
+
+
+@pytest.mark.parametrize("classes", [0, 7, 1000])
+@pytest.mark.parametrize("family", tiny.TIMM)
+def test_timm_from_a_file_with_any_head(tmp_path: Path, family: str, classes: int) -> None:
+    name, options = tiny.TIMM[family]
+    model = timm.create_model(name, num_classes=classes, **options).eval()
+    file = tmp_path / "weights.safetensors"
+    save_file(model.state_dict(), file)
+    size = {"image_size": (64, 64)} if family == "nchw" else {}
+    loaded = TimmVisualEncoder.from_pretrained(name, checkpoint_path=file, pool=1, **size, **options)
+    assert not [key for key in loaded.state_dict() if key.startswith(("model.head.fc", "model.head.w"))]
+    video = tiny.film(2, size=loaded.image_size)
+    wanted = TimmVisualEncoder(model=model, pool=1, **size)(video)
+    assert torch.equal(loaded(video).tokens, wanted.tokens)
+
+    kept = {key: value for key, value in load_file(file).items() if "norm" not in key}
+    save_file(kept, file)
+    with pytest.raises(CheckpointError, match=rf"weights\.safetensors: must hold the weights of {name}.*Missing key"):
+        TimmVisualEncoder.from_pretrained(name, checkpoint_path=file, **options)
+
+
+def test_timm_refuses_other_files(tmp_path: Path) -> None:
+    name, options = tiny.TIMM["vit"]
+    torch.save(tiny.timm_model("vit").state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(InvalidValueError, match=r"checkpoint_path: must be a \.safetensors file, found .*weights\.pth"):
+        TimmVisualEncoder.from_pretrained(name, checkpoint_path=tmp_path / "weights.pth", **options)
+    (tmp_path / "broken.safetensors").write_bytes(b"no")
+    for file in ("broken", "absent"):
+        with pytest.raises(CheckpointError, match=rf"checkpoint_path: .*{file}\.safetensors cannot be read"):
+            TimmVisualEncoder.from_pretrained(name, checkpoint_path=tmp_path / f"{file}.safetensors", **options)
+
+
+def test_timm_pictures_of_another_size(tmp_path: Path) -> None:
+    name, options = tiny.TIMM["vit"]
+    file = tmp_path / "weights.safetensors"
+    save_file(timm.create_model(name, **options).state_dict(), file)
+    loaded = TimmVisualEncoder.from_pretrained(name, checkpoint_path=file, image_size=(48, 64), **options)
+    assert (loaded.image_size, loaded.tokens_per_frame) == ((48, 64), 12)
+    assert loaded(tiny.film(2)).tokens.shape == (1, 2, 12, 16)
+
+
+def test_parts_that_are_given_are_not_loaded(tmp_path: Path) -> None:
+    encoder = tiny.speech()
+    encoder.model.save_pretrained(tmp_path)  # without its feature extractor
+    loaded = HFAudioEncoder.from_pretrained(str(tmp_path), feature_extractor=encoder.feature_extractor, frozen=False)
+    wave = tiny.clips(9000)
+    tiny.assert_same_stream(loaded.eval()(wave), encoder(wave))
+    assert not loaded.frozen
 
 
 def test_any_module_s_weights_are_loaded_strictly(tmp_path: Path) -> None:

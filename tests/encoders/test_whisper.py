@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from transformers import CLIPVisionConfig, CLIPVisionModel, WhisperFeatureExtractor
 
 from avfusion import InvalidTypeError, InvalidValueError, TokenStream
-from avfusion.encoders import WhisperAudioEncoder
-from avfusion.encoders.whisper import log_mel
+from avfusion.encoders import WhisperAudioEncoder, log_mel, log_mel_chunks
 from tests.encoders import tiny
 
 
@@ -86,3 +85,24 @@ def test_the_timeline_is_when_the_tokens_are() -> None:
     assert when.tokens.shape == (*stream.mask.shape, 0)
     assert torch.equal(when.mask, stream.mask)
     assert torch.equal(when.timestamps, stream.timestamps)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 20000), min_size=1, max_size=3), st.floats(-2.0, 2.0))
+def test_what_a_processor_made_is_encoded_alike(lengths: list[int], start: float) -> None:
+    encoder = tiny.whisper()
+    extractor = WhisperFeatureExtractor(feature_size=8)
+    extractor.n_samples = encoder.chunk_samples  # 0.5 s
+    wave = tiny.clips(*lengths, start=start)
+    mel = log_mel_chunks(tiny.spoil(wave), extractor, chunk_batch_size=2)
+    assert mel.features.shape[2] == 50 * -(-max(lengths) // 8000)
+    assert mel.mask.sum(1).tolist() == [-(-length // 160) for length in lengths]
+    found, wanted = encoder.encode(*mel), encoder(wave)
+    tiny.assert_same_stream(found, wanted)
+    assert torch.equal(found.mask, wanted.mask)
+
+
+def test_features_come_in_whole_chunks() -> None:
+    with pytest.raises(InvalidValueError, match=r"features: .* in whole chunks of 50 frames, found shape \(1, 8, 40\)"):
+        tiny.whisper().encode(torch.zeros(1, 8, 40))
+    assert tiny.whisper().encode(torch.zeros(2, 8, 100)).mask.sum(1).tolist() == [50, 50]

@@ -1,0 +1,61 @@
+"""What encoders of sound share: checking it, and counting tokens before any is computed."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from avfusion.encoders._base import PretrainedEncoder
+from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.types import Waveform
+
+
+class AudioTower(PretrainedEncoder):
+    """A tower for sound, whose tokens come at one rate."""
+
+    output_dim: int
+    sample_rate: int
+
+    @property
+    def rate(self) -> float:
+        """Time steps a second."""
+        raise NotImplementedError
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that share one time."""
+        return 1
+
+    def num_tokens(self, durations: Tensor | Sequence[float] | float) -> Tensor:
+        """How many tokens clips will give, without running anything.
+
+        Args:
+            durations: seconds of each clip, any shape.
+
+        Returns:
+            int64 tensor in the shape of ``durations``.
+
+        Raises:
+            InvalidValueError: durations that are negative or not finite.
+        """
+        seconds = torch.as_tensor(durations, dtype=torch.float64)
+        if bool((~(seconds >= 0) | seconds.isinf()).any()):
+            raise InvalidValueError(f"durations: must be finite and at least 0 seconds, found {seconds.tolist()}")
+        return self._count((seconds * self.sample_rate).round().long())
+
+    def _count(self, samples: Tensor) -> Tensor:
+        """Tokens of clips with so many samples."""
+        raise NotImplementedError
+
+
+def check_waveform(waveform: Waveform, sample_rate: int | None = None) -> None:
+    """Refuses what no audio encoder takes; with ``None``, of any rate."""
+    if not isinstance(waveform, Waveform):
+        raise InvalidTypeError(f"waveform: must be an avfusion.Waveform, found {type(waveform).__name__}")
+    if sample_rate not in (None, waveform.sample_rate):
+        raise InvalidValueError(
+            f"waveform.sample_rate: must be {sample_rate}, which the encoder was made for; "
+            f"found {waveform.sample_rate}: resample the sound first"
+        )
+    if bool((waveform.mask[:, 1:] & ~waveform.mask[:, :-1]).any()):
+        raise InvalidValueError("waveform.mask: real samples must come first, found padding before or among them")

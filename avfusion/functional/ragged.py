@@ -1,0 +1,68 @@
+"""Ragged batches: clips cut into chunks, and what was computed of the real ones back at its place."""
+
+import torch
+from torch import Tensor
+
+from avfusion._shapes import Bool, Float, Int
+from avfusion.errors import InvalidValueError
+
+
+def scatter_masked(values: Float[Tensor, "real *dims"], mask: Bool[Tensor, "*places"]) -> Float[Tensor, "..."]:
+    """Puts values, one after the other, at the true places of a mask, and zeros elsewhere.
+
+    The inverse of ``values = all_values[mask]``. Values that are left over are dropped; they stay in the graph.
+
+    Args:
+        values: ``(real, ...)``.
+        mask: bool of any shape.
+
+    Returns:
+        ``(*mask.shape, ...)``.
+
+    Raises:
+        InvalidValueError: fewer values than true places.
+
+    Example:
+        >>> import torch
+        >>> scatter_masked(torch.tensor([1.0, 2.0]), torch.tensor([[True, False], [False, True]])).tolist()
+        [[1.0, 0.0], [0.0, 2.0]]
+    """
+    index = mask.nonzero(as_tuple=True)
+    count = len(index[0])
+    if len(values) < count:
+        raise InvalidValueError(f"values: must be one for each of {count} true places, found {len(values)}")
+    values = values[:count]
+    if count == mask.numel():
+        return values.reshape(*mask.shape, *values.shape[1:])
+    return values.new_zeros(*mask.shape, *values.shape[1:]).index_put(index, values)
+
+
+def cut_chunks(
+    values: Float[Tensor, "batch time *dims"], lengths: Int[Tensor, " batch"], size: int
+) -> tuple[Float[Tensor, "batch chunk size *dims"], Bool[Tensor, "batch chunk"]]:
+    """Cuts clips into chunks of one size, the last ones filled up with zeros.
+
+    Args:
+        values: ``(batch, time, ...)``, each clip's first.
+        lengths: ``(batch,)`` int64: how many of a clip are real.
+        size: of a chunk.
+
+    Returns:
+        ``(batch, chunk, size, ...)``, and ``(batch, chunk)`` bool: chunks in which something is real.
+
+    Raises:
+        InvalidValueError: a size below 1.
+
+    Example:
+        >>> import torch
+        >>> chunks, real = cut_chunks(torch.arange(10.0).reshape(2, 5), torch.tensor([5, 2]), size=3)
+        >>> chunks.tolist(), real.tolist()
+        ([[[0.0, 1.0, 2.0], [3.0, 4.0, 0.0]], [[5.0, 6.0, 7.0], [8.0, 9.0, 0.0]]], [[True, True], [True, False]])
+    """
+    if size < 1:
+        raise InvalidValueError(f"size: must be at least 1, found {size}")
+    batch, length, *dims = values.shape
+    count = -(-length // size)
+    filled = torch.cat([values, values.new_zeros(batch, count * size - length, *dims)], 1)
+    starts = torch.arange(count, device=values.device) * size
+    return filled.reshape(batch, count, size, *dims), starts < lengths[:, None]

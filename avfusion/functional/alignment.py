@@ -1,7 +1,8 @@
 """Which frame, and which slot in it, every token belongs to.
 
-A token belongs to the frame whose half-open span holds its centre. Where sound begins before the pictures or outlasts
-them, the frames go on at a regular rate, without pictures unless the picture is held.
+A token belongs to the frame whose half-open span holds its centre. A centre on an edge, within rounding, belongs to the
+frame that begins there. Where sound begins before the pictures or outlasts them, the frames go on at a regular rate,
+without pictures unless the picture is held.
 """
 
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import AlignmentError, InvalidValueError
-from avfusion.types.clock import time_dtype
+from avfusion.types.clock import latest, rounding, time_dtype
 
 
 class FrameGrid(NamedTuple):
@@ -68,15 +69,16 @@ def frame_grid(
 ) -> FrameGrid:
     """Lays out each clip's frames so that every time from ``first`` to ``last`` falls into one.
 
-    The clip's own frames keep their spans. Missing ones before and after them are added at ``frame_rate``; a clip
+    The clip's own frames keep their spans; one that begins where the one before ends, within rounding, begins exactly
+    there. Missing ones before and after them are added at ``frame_rate``; a clip
     without frames gets the regular grid ``[k, k + 1) / frame_rate``. A last frame that ends at ``inf``, and a first one
     that starts at ``-inf``, is held: the added frames show it again.
 
     Args:
         spans: ``(batch, frame, 2)`` seconds of the visual frames; increasing over each clip's real ones.
         mask: ``(batch, frame)`` bool: real visual frames, anywhere in the row.
-        first: ``(batch,)`` seconds of the earliest token, ``inf`` where a clip has none.
-        last: ``(batch,)`` seconds of the latest token, ``-inf`` where a clip has none.
+        first: ``(batch,)`` seconds of the earliest token's centre, ``inf`` where a clip has none.
+        last: ``(batch,)`` seconds of the latest token's centre, ``-inf`` where a clip has none.
         frame_rate: frames a second of what is added.
         num_frames: frames of the grid; as many as its longest clip needs without it, which asks the device.
 
@@ -96,7 +98,16 @@ def frame_grid(
         >>> grid.source.tolist(), grid.spans[0, -1].tolist()
         ([[0, 1, -1, -1]], [1.5, 2.0])
     """
+    share = rounding_of_spans(spans)
+    return lay_frames(spans, mask, latest(first, share), latest(last, share), frame_rate, num_frames)
+
+
+def lay_frames(
+    spans: Tensor, mask: Tensor, first: Tensor, last: Tensor, frame_rate: float, num_frames: int | None = None
+) -> FrameGrid:
+    """As :func:`frame_grid`, with ``first`` and ``last`` as :func:`~avfusion.types.clock.latest` gives them."""
     batch, width = mask.shape
+    share = rounding_of_spans(spans)
     order = torch.argsort(mask.to(torch.uint8), dim=1, descending=True, stable=True)
     count = mask.sum(1)
     spans = torch.where(mask[..., None], spans, 0.0).to(time_dtype(spans.device))
@@ -109,6 +120,7 @@ def frame_grid(
     spans = torch.cat([torch.stack([begin, spans[:, 0, 1]], -1)[:, None], spans[:, 1:]], 1)
     end = torch.where(holds_on, spans[rows, newest, 0] + 1 / frame_rate, spans[rows, newest, 1])
     spans[rows, newest, 1] = end
+    spans = torch.stack([joined_starts(spans, spans[:, :-1, 1], share), spans[..., 1]], -1)
     _check_spans(spans, count)
 
     before = frames_before(first, begin, frame_rate)
@@ -132,6 +144,26 @@ def frame_grid(
         spans=torch.where(real[..., None], torch.where(inside[..., None], own, added), 0.0),
         mask=real,
     )
+
+
+def rounding_of_spans(spans: Tensor) -> float:
+    """What :func:`~avfusion.types.clock.latest` takes for times that are compared with these edges."""
+    return rounding(spans.dtype) if torch.finfo(spans.dtype).eps > torch.finfo(time_dtype(spans.device)).eps else 0.0
+
+
+def joined_starts(spans: Tensor, ends: Tensor, share: float | Tensor = 0.0) -> Tensor:
+    """``(batch, frame)`` where frames start: exactly where the one before ends, if that is the same within rounding.
+
+    Args:
+        spans: ``(batch, frame, 2)`` seconds, in the dtype of times.
+        ends: ``(batch, frame - 1)`` seconds at which the frames before all but the first end; or ``(batch, frame)``.
+        share: :func:`~avfusion.types.clock.rounding` of the dtype in which the spans were given, if lower.
+    """
+    first = spans.shape[1] - ends.shape[1]
+    starts, stops = spans[:, first:].unbind(-1)
+    slack = latest(ends, share) - ends
+    touch = ((starts - ends).abs() <= slack) & (stops > ends)  # never of what is infinite
+    return torch.cat([spans[:, :first, 0], torch.where(touch, ends, starts)], 1)
 
 
 def _grid_width(total: Tensor, wanted: int | None) -> int:
@@ -193,6 +225,8 @@ def place_tokens(
 ) -> Placement:
     """Finds the frame whose span holds each real token's centre, and the token's rank inside it.
 
+    A centre on an edge, within rounding, belongs to the frame that begins there.
+
     Args:
         timestamps: ``(batch, time)`` seconds; those of real tokens must not decrease.
         mask: ``(batch, time)`` bool.
@@ -212,11 +246,30 @@ def place_tokens(
         >>> placement.frame.tolist(), placement.slot.tolist()
         ([[0, 0, 1, 1, 1]], [[0, 1, 0, 1, 2]])
     """
+    return place_latest(latest_centres(timestamps, mask), mask, grid)
+
+
+def latest_centres(timestamps: Tensor, mask: Tensor, share: float | Tensor = 0.0) -> Tensor:
+    """The latest moments that centres may stand for, in order; those of tokens that are not real are 0.
+
+    Args:
+        timestamps: ``(batch, time)`` seconds.
+        mask: ``(batch, time)`` bool.
+        share: as for :func:`~avfusion.types.clock.latest`.
+    """
+    real = mask & timestamps.isfinite()
+    times = torch.where(real, latest(timestamps, share), -torch.inf)
+    times = times.cummax(1).values if times.shape[1] else times  # what is in order but for rounding stays in order
+    return torch.where(real, times, 0.0)
+
+
+def place_latest(times: Tensor, mask: Tensor, grid: FrameGrid) -> Placement:
+    """As :func:`place_tokens`, with the times that :func:`latest_centres` gives."""
     batch, frames = grid.mask.shape
     if frames == 0:
         nowhere = torch.full_like(mask, -1, dtype=torch.int64)
         return Placement(nowhere, nowhere)
-    times = torch.where(mask, timestamps, 0.0).to(grid.spans.dtype).contiguous()
+    times = torch.where(mask, times, 0.0).to(grid.spans.dtype).contiguous()
     starts = torch.where(grid.mask, grid.spans[..., 0], torch.inf).contiguous()
     frame = torch.searchsorted(starts, times, right=True) - 1
     held = mask & (frame >= 0) & (times < grid.spans[..., 1].gather(1, frame.clamp(min=0)))
@@ -242,7 +295,7 @@ def check_placement(name: str, stream_mask: Tensor, timestamps: Tensor, placemen
     """
     real_times = torch.where(stream_mask, timestamps, -torch.inf)
     earlier = real_times.cummax(1).values
-    backwards = stream_mask & ((timestamps < earlier) | ~timestamps.isfinite())
+    backwards = stream_mask & ((latest(timestamps) < earlier) | ~timestamps.isfinite())
     homeless = stream_mask & (placement.frame < 0)
     crowded = stream_mask & (placement.slot >= slots)
     wrong = backwards | homeless | crowded

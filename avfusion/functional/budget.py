@@ -7,6 +7,7 @@ import torch
 
 from avfusion.errors import InvalidValueError
 from avfusion.functional.windows import num_windows
+from avfusion.types.clock import frames_until
 
 
 class ConnectorSize(NamedTuple):
@@ -181,7 +182,7 @@ def estimate_budget(
             raise InvalidValueError(f"{name}: must be positive and finite, found {value}")
     connector = ConnectorSize() if connector is None else connector
     language_model = LanguageModelSize() if language_model is None else language_model
-    frames = math.ceil(duration * frame_rate - 1e-6 * frame_rate)
+    frames = int(frames_until(torch.tensor(duration, dtype=torch.float64), frame_rate))
     windows = num_windows(frames, connector.window_frames, connector.stride_frames)
     tokens = windows * connector.num_queries
     return Budget(

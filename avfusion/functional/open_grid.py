@@ -38,12 +38,14 @@ class OpenGrid(NamedTuple):
         anchor: of each clip's first frame, as it would be if that were the next one to close.
         pictures: ``(batch, frame)`` int64: pictures among the frames up to and including each.
         ends_held: ``(batch, frame)`` bool: whether a picture is shown on after that frame.
+        settled: ``(batch, frame)`` bool: frames that no later picture can change.
     """
 
     grid: FrameGrid
     anchor: GridAnchor
     pictures: Int[Tensor, "batch frame"]
     ends_held: Bool[Tensor, "batch frame"]
+    settled: Bool[Tensor, "batch frame"]
 
 
 def open_grid(
@@ -61,7 +63,8 @@ def open_grid(
         spans: ``(batch, picture, 2)`` seconds of the waiting pictures, real ones first; only the first may start at
             ``-inf``, and only the last end at ``inf``.
         count: ``(batch,)`` int64: waiting pictures.
-        times: ``(batch, time)`` seconds of the waiting tokens, in any order; ``nan`` where there is none.
+        times: ``(batch, time)`` seconds of the waiting tokens, as :func:`~avfusion.types.clock.latest` gives them, in
+            any order; ``nan`` where there is none.
         fills_gaps: ``(batch,)`` bool: whether tokens between two pictures get frames of their own, even if no frame
             has been added after the earlier one.
         frame_rate: frames a second of what is added.
@@ -108,6 +111,10 @@ def open_grid(
     held_before = torch.where(leads & back, 1, held_before)
     source = torch.where(picture < 0, held_before[:, None], torch.where(on & some, count, -1)[:, None])
     source = torch.where(shown, picture + 1, source)
+    # The first picture decides where the grid begins; the next one, how long a picture is shown whose end is not known,
+    # and, without frames in gaps, whether frames may follow the last one at all.
+    settled = some[:, None] & (past < torch.where(on, -1, 0)[:, None])
+    settled = settled | (fills_gaps & (some | begun) & ~(some & on))[:, None]
     closing_held = torch.where(picture < 0, (begun & anchor.held)[:, None], (on & some)[:, None] & (past >= -1))
     return OpenGrid(
         FrameGrid(
@@ -118,6 +125,7 @@ def open_grid(
         GridAnchor(time, number, anchor.closed, anchor.held),
         (picture + 1).clamp(min=0).minimum(count[:, None]),
         closing_held & real,
+        settled & real,
     )
 
 

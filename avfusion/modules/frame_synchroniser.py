@@ -11,9 +11,11 @@ from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.functional.alignment import (
     FrameGrid,
     check_placement,
-    frame_grid,
     gather_frames,
-    place_tokens,
+    latest_centres,
+    lay_frames,
+    place_latest,
+    rounding_of_spans,
     scatter_tokens,
 )
 from avfusion.functional.masks import Padding, check_padding
@@ -27,10 +29,11 @@ from avfusion.types.state import as_rows, put_rows
 class FrameSynchroniser(Component):
     """Puts each token of each stream into the video frame during which it sounds (FAVOR, section 3.1).
 
-    A token belongs to the frame whose span holds its centre; inside the frame tokens keep their order and fill its
-    slots from the first. Frames are added where a stream begins before the video or outlasts it; without video the
-    frames are the regular grid of ``frame_rate``; a still image is held for as long as there is sound. Every real token
-    is placed, or the call fails.
+    A token belongs to the frame whose half-open span holds its centre. A centre on an edge belongs to the frame that
+    begins there; times that are equal but for the rounding of their dtype count as equal. Inside the frame tokens keep
+    their order and fill its slots from the first. Frames are added where a stream begins before the video or outlasts
+    it; without video the frames are the regular grid of ``frame_rate``; a still image is held for as long as there is
+    sound. Every real token is placed, or the call fails.
 
     The streams of a frame are fused in one of two ways:
 
@@ -167,14 +170,16 @@ class FrameSynchroniser(Component):
         for name in self.stream_rates:
             if name not in given:
                 given[name] = TokenStream.empty(batch, self.dims[name], dtype=like.dtype, device=like.device)
-        grid = self.grid(frames, given, num_frames)
+        share = rounding_of_spans(frames.spans)
+        times = {name: latest_centres(each.timestamps, each.mask, share) for name, each in given.items()}
+        grid = self._lay_frames(frames, given, times, num_frames)
 
         placed: dict[str, tuple[Tensor, Tensor]] = {}
         if VISUAL in self.dims:
             placed[VISUAL] = gather_frames(frames.tokens, frames.mask, grid.source, self.slots[VISUAL])
         for name in self.stream_rates:
             stream, slots = given[name], self.slots[name]
-            placement = place_tokens(stream.timestamps, stream.mask, grid)
+            placement = place_latest(times[name], stream.mask, grid)
             check_placement(name, stream.mask, stream.timestamps, placement, slots)
             placed[name] = scatter_tokens(stream.tokens, placement, grid.mask.shape[1], slots)
         return self._fuse(placed, grid, {name: ~own.any((1, 2)) for name, (_, own) in placed.items()})
@@ -222,7 +227,10 @@ class FrameSynchroniser(Component):
 
         A frame is closed when every awaited stream has passed its end: a token that is centred there or later has come,
         a picture that ends there, or ``until`` says so; or when the stream that is ahead is ``max_wait`` seconds past
-        it. What comes for a closed frame is late: left out, and counted.
+        it. What a later picture can still change waits for it, whatever ``until`` says: all frames before the first
+        picture, a picture whose end is not known, and without ``max_wait`` the frames behind the last picture; so do,
+        with learned absent tokens, all frames before a stream has begun. What comes for a closed frame is late: left
+        out, and counted.
 
         Args:
             chunk: what has come of each stream, by name, or nothing. Plain tensors go on where that stream stopped, at
@@ -278,15 +286,22 @@ class FrameSynchroniser(Component):
 
     def grid(self, frames: Frames, streams: Mapping[str, TokenStream], num_frames: int | None = None) -> FrameGrid:
         """The frames that hold the video and every real token of the streams; ``num_frames`` of them, if given."""
+        share = rounding_of_spans(frames.spans)
+        times = {name: latest_centres(each.timestamps, each.mask, share) for name, each in streams.items()}
+        return self._lay_frames(frames, streams, times, num_frames)
+
+    def _lay_frames(
+        self, frames: Frames, streams: Mapping[str, TokenStream], times: Mapping[str, Tensor], num_frames: int | None
+    ) -> FrameGrid:
         batch, device = frames.spans.shape[0], frames.spans.device
         first = torch.full((batch,), torch.inf, dtype=time_dtype(device), device=device)
         last = -first
-        for stream in streams.values():
+        for name, stream in streams.items():
             if stream.tokens.shape[1]:
-                real, times = stream.mask & stream.timestamps.isfinite(), stream.timestamps.to(first.dtype)
-                first = torch.minimum(first, torch.where(real, times, torch.inf).amin(1))
-                last = torch.maximum(last, torch.where(real, times, -torch.inf).amax(1))
-        return frame_grid(frames.spans, frames.frame_mask, first, last, self.frame_rate, num_frames)
+                real = stream.mask & stream.timestamps.isfinite()
+                first = torch.minimum(first, torch.where(real, times[name], torch.inf).amin(1))
+                last = torch.maximum(last, torch.where(real, times[name], -torch.inf).amax(1))
+        return lay_frames(frames.spans, frames.frame_mask, first, last, self.frame_rate, num_frames)
 
     def as_stream(self, name: str, value: TokenStream | Tensor) -> TokenStream:
         """A stream as given, or a plain tensor as a stream at the rate of that name."""

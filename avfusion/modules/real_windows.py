@@ -106,10 +106,7 @@ def window_batches(
             mask = group_mask(frames, layout, part)
             index = None
             if shares_frames:
-                rows, index = torch.unique(part.frames, return_inverse=True)
-                tokens = flat.index_select(0, rows.to(device))
-                tokens = torch.where(frames.mask.flatten(0, 1)[rows.to(device)][..., None], tokens, 0)
-                index = index.to(device)
+                tokens, index = _share(frames, layout, part)
             elif gathered is not None:
                 tokens = gathered[start : start + len(part.windows)]
                 start += len(part.windows)
@@ -118,6 +115,17 @@ def window_batches(
             else:
                 tokens = _gather(flat, part)
             yield WindowBatch(part.windows.to(device), tokens, mask, index)
+
+
+def _share(frames: Frames, layout: WindowLayout, group: WindowGroup) -> tuple[Tensor, Tensor]:
+    """The frames of a group, each once, and the rows of each window's; what a window lacks is a row of zeros."""
+    device, count = frames.tokens.device, group.frames.shape[1]
+    there = layout.mask.flatten(0, 1)[group.windows.to(device), :count].cpu()
+    rows, index = torch.unique(torch.where(there, group.frames, -1), return_inverse=True)
+    rows = rows.to(device)
+    real = frames.mask.flatten(0, 1)[rows.clamp(min=0)] & (rows >= 0)[:, None]
+    tokens = frames.tokens.flatten(0, 1).index_select(0, rows.clamp(min=0))
+    return torch.where(real[..., None], tokens, 0), index.to(device)
 
 
 def _gather(flat: Tensor, group: WindowGroup) -> Tensor:

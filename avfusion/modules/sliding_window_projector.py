@@ -29,7 +29,7 @@ from avfusion.types import (
     WindowEncoder,
     Windows,
 )
-from avfusion.types.clock import check_rate
+from avfusion.types.clock import check_rate, frames_until
 from avfusion.types.state import as_rows, put_rows
 
 
@@ -126,8 +126,9 @@ class SlidingWindowProjector(Component):
     def num_output_tokens(self, durations: Tensor | Sequence[float] | float, *, frame_rate: float = 2.0) -> Tensor:
         """How many embeddings clips will give, without running anything.
 
-        Exact for pictures. Sound ends at the centre of its last token: where a frame begins within that token's second
-        half, the sound needs one frame fewer than is counted here.
+        Exact for pictures; a clip that ends within a microsecond of a frame's edge ends at it. Sound ends at the centre
+        of its last token: where a frame begins within that token's second half, the sound needs one frame fewer than is
+        counted here.
 
         Args:
             durations: seconds of each clip, any shape.
@@ -146,12 +147,11 @@ class SlidingWindowProjector(Component):
             [192, 32, 0]
         """
         check_rate(frame_rate, "frame_rate")
-        seconds = torch.as_tensor(durations, dtype=torch.float64)
+        seconds = durations if isinstance(durations, Tensor) else torch.as_tensor(durations, dtype=torch.float64)
+        seconds = seconds if seconds.is_floating_point() else seconds.double()
         if bool((~(seconds >= 0) | seconds.isinf()).any()):
             raise InvalidValueError(f"durations: must be finite and at least 0 seconds, found {seconds.tolist()}")
-        # A clip that ends within a microsecond of a frame's edge ends at it.
-        frames = (seconds * frame_rate - 1e-6 * frame_rate).ceil().clamp(min=0).long()
-        return self.num_tokens_of_frames(frames)
+        return self.num_tokens_of_frames(frames_until(seconds, frame_rate))
 
     def num_tokens_of_frames(self, num_frames: Tensor) -> Tensor:
         """Real positions of clips with so many frames; int64 in the shape of ``num_frames``."""

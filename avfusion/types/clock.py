@@ -1,4 +1,9 @@
-"""Times: seconds on the clip's own clock."""
+"""Times: seconds on the clip's own clock.
+
+Two computations of one time, such as ``start + (i + 0.5) / rate`` and ``k / frame_rate``, differ by rounding. So that a
+centre on a frame's edge falls on the same side everywhere, every comparison of times takes :func:`latest` of the one
+that must not be too early: what is equal within rounding counts as having reached the edge.
+"""
 
 from collections.abc import Sequence
 
@@ -6,6 +11,8 @@ import torch
 from torch import Tensor
 
 from avfusion.errors import InvalidValueError
+
+TICK = 1e-9  # seconds: far above the rounding of float64 times, far below the distance of times that are not equal
 
 
 def check_rate(rate: float, name: str) -> None:
@@ -33,3 +40,52 @@ def as_offset(start: "float | Tensor | Sequence[float]", batch: int, name: str, 
             f"{name}: must be one number or (batch,) = ({batch},), found shape {tuple(value.shape)}"
         )
     return value.expand(batch)
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """How far a time may be off, as a share of the power of two below it.
+
+    Twice the spacing of its dtype, for short computations; in half precision the half of one, because times there are
+    rounded once, and more would reach into the next token.
+    """
+    spacing = torch.finfo(dtype).eps
+    return 2 * spacing if torch.finfo(dtype).bits >= 32 else spacing / 2
+
+
+def latest(times: Tensor, edges: "float | Tensor" = 0.0) -> Tensor:
+    """The latest moments that times may stand for, in the dtype of times; what is not finite stays as it is.
+
+    Args:
+        times: seconds in any floating dtype.
+        edges: :func:`rounding` of what they are compared with, if that is not float64; broadcast against ``times``.
+    """
+    exact = times.to(time_dtype(times.device))
+    share = max(rounding(times.dtype), rounding(exact.dtype))
+    return later(torch.where(exact.isfinite(), exact + (TICK + _power_of_two(exact) * share), exact), edges)
+
+
+def later(times: Tensor, share: "float | Tensor") -> Tensor:
+    """Times that are later by a share of the power of two below them; what is not finite stays as it is."""
+    if not isinstance(share, Tensor) and share == 0.0:
+        return times
+    return torch.where(times.isfinite(), times + _power_of_two(times) * share, times)
+
+
+def earliest(times: Tensor) -> Tensor:
+    """The earliest moments that times may stand for, without :data:`TICK`: what is given in full until then."""
+    exact = times.to(time_dtype(times.device))
+    return later(exact, -max(rounding(times.dtype), rounding(exact.dtype)))
+
+
+def frames_until(ends: Tensor, frame_rate: float) -> Tensor:
+    """Frames of a regular grid that clips of so many seconds need, int64.
+
+    An end within a microsecond of an edge is on it, because files state their lengths in microseconds.
+    """
+    return ((earliest(ends) - 1e-6) * frame_rate).ceil().clamp(min=0).long()
+
+
+def _power_of_two(times: Tensor) -> Tensor:
+    """The power of two at or below each time; 0 for 0."""
+    # The little that is added keeps powers of two what they are, however the logarithm is rounded.
+    return times.abs().log2().add(1e-12).floor().exp2()

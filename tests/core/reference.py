@@ -7,6 +7,8 @@ from torch import Tensor
 
 from tests.core.strategies import Clip, token_values
 
+NANOSECOND = 1e-9  # a centre that lies no further before an edge lies on it, within rounding
+
 
 class Laid(list[tuple[int, float, float]]):
     """A clip's frames: which visual frame each shows (-1: none), its start and its end."""
@@ -24,7 +26,7 @@ def lay_frames(clip: Clip, frame_rate: float) -> Laid:
             index, start, _ = frames[-1]
             frames[-1] = (index, start, start + 1 / frame_rate)
     begin, end = (frames[0][1], frames[-1][2]) if frames else (0.0, 0.0)
-    times = [time for stream in clip.streams.values() for time in stream]
+    times = [time + NANOSECOND for stream in clip.streams.values() for time in stream]
     before, after = [], []
     while times and min(times) < begin - len(before) / frame_rate:
         k = len(before) + 1
@@ -36,7 +38,7 @@ def lay_frames(clip: Clip, frame_rate: float) -> Laid:
 
 
 def tokens_of_frame(times: Sequence[float], start: float, end: float) -> list[int]:
-    return [index for index, time in enumerate(times) if start <= time < end]
+    return [index for index, time in enumerate(times) if start <= time + NANOSECOND < end]
 
 
 def synchronise(

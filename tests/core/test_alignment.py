@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from avfusion import AlignmentError, Frames, InvalidValueError, TokenStream
+from avfusion import AlignmentError, Frames, FrameSynchroniser, InvalidValueError, TokenStream
 from avfusion.functional.alignment import (
     FrameGrid,
     check_placement,
@@ -16,7 +16,7 @@ from avfusion.functional.alignment import (
     place_tokens,
     scatter_tokens,
 )
-from tests.core.reference import lay_frames, tokens_of_frame
+from tests.core.reference import NANOSECOND, lay_frames, tokens_of_frame
 from tests.core.strategies import Clip, clips, frame_rates, pad_frames, pad_stream
 
 FLOAT64 = torch.float64
@@ -85,7 +85,7 @@ def test_ties_are_exact(rate: Fraction, frame_rate: Fraction) -> None:
     end=st.floats(-5, 5),
     frame_rate=frame_rates,
     steps=st.integers(-40, 40),
-    nudge=st.sampled_from([-torch.inf, 0.0, torch.inf]),
+    nudge=st.sampled_from([-1e-6, -torch.inf, 0.0, torch.inf]),
 )
 def test_tokens_on_and_beside_the_edges_of_added_frames(
     end: float, frame_rate: float, steps: int, nudge: float
@@ -94,13 +94,16 @@ def test_tokens_on_and_beside_the_edges_of_added_frames(
     begin = torch.tensor(end - 1.0, dtype=FLOAT64)
     anchor = begin if steps < 0 else torch.tensor(end, dtype=FLOAT64)
     time = anchor + torch.tensor(float(steps), dtype=FLOAT64) / frame_rate
-    time = torch.nextafter(time, torch.tensor(nudge, dtype=FLOAT64)) if nudge else time
+    if nudge in (-torch.inf, torch.inf):
+        time = torch.nextafter(time, torch.tensor(nudge, dtype=FLOAT64))
+    else:
+        time = time + nudge
     spans = torch.stack([begin, torch.tensor(end, dtype=FLOAT64)]).view(1, 1, 2)
     grid = frame_grid(spans, torch.ones(1, 1, dtype=torch.bool), time[None], time[None], frame_rate)
     frame = int(place_tokens(time.view(1, 1), torch.ones(1, 1, dtype=torch.bool), grid).frame)
     start, stop = grid.spans[0, frame].tolist()
     assert frame >= 0
-    assert start <= float(time) < stop
+    assert start <= float(time) + NANOSECOND < stop  # a step before the edge is on it
     assert frame in (0, grid.mask.shape[1] - 1) or grid.mask.shape[1] == 1  # no frame beyond the token's
     assert bool((grid.spans[0, 1:, 0] == grid.spans[0, :-1, 1]).all())
 
@@ -120,13 +123,18 @@ def test_an_hour_in() -> None:
     assert placement.slot.max() == 0
 
 
-def test_float32_times_are_compared_as_float64() -> None:
-    """A float32 edge beside a float64 centre: neither is rounded to the other's dtype."""
+def test_float32_times_are_read_as_float64() -> None:
+    """A float32 edge beside float64 centres: neither is rounded to the other's dtype."""
     edge = torch.tensor([[[0.0, 0.1], [0.1, 0.2]]])  # 0.1 as float32 is 0.100000001490...
-    time = torch.tensor([[0.1 + 1e-9]], dtype=FLOAT64)
-    grid = frame_grid(edge, torch.ones(1, 2, dtype=torch.bool), time[0], time[0], 2.0)
+    time = torch.tensor([[0.1 - 1e-6, 0.1]], dtype=FLOAT64)
+    grid = frame_grid(edge, torch.ones(1, 2, dtype=torch.bool), time[:, 0], time[:, 1], 2.0)
     assert grid.spans.dtype == FLOAT64
-    assert place_tokens(time, torch.ones(1, 1, dtype=torch.bool), grid).frame.tolist() == [[0]]
+    synchroniser = FrameSynchroniser(visual_dim=1, stream_dims={"audio": 1}, slots=2)
+    out = synchroniser(
+        visual=Frames(torch.ones(1, 2, 1, 1), torch.ones(1, 2, 1, dtype=torch.bool), edge),
+        audio=TokenStream(torch.tensor([[[1.0], [2.0]]]), torch.ones(1, 2, dtype=torch.bool), time),
+    )
+    assert out.tokens[0, :, 0, 1].tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -95,13 +95,20 @@ def test_windows_of_padding_and_missing_frames_are_not_computed() -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(frames=leading_frames(), cut=cuts(), chunk=st.integers(1, 4), kept=st.booleans(), fine=st.booleans())
-def test_every_portion_gives_what_all_windows_at_once_give(frames, cut, chunk, kept, fine) -> None:
+@given(
+    frames=leading_frames(),
+    cut=cuts(),
+    chunk=st.integers(1, 4),
+    kept=st.booleans(),
+    fine=st.booleans(),
+    padding=st.sampled_from(["masked", "released"]),
+)
+def test_every_portion_gives_what_all_windows_at_once_give(frames, cut, chunk, kept, fine, padding) -> None:
     window, stride = cut
     torch.manual_seed(0)
     kind: Any = SlidingWindowProjector
     options: dict[str, Any] = {"window_frames": window, "stride_frames": stride, "llm_dim": 5}
-    encoder = qformer(num_queries=2 * window)
+    encoder = qformer(num_queries=2 * window, padding=padding)
     if fine:
         kind, options = MultiResolutionProjector, {**options, "fine_window_frames": 1, "fine_num_queries": 2}
     module = kind(window_encoder=encoder, chunk_windows=chunk, checkpoint_chunks=kept, **options).double()
@@ -122,6 +129,60 @@ def test_every_portion_gives_what_all_windows_at_once_give(frames, cut, chunk, k
     with torch.no_grad():
         for one, two in zip(module(frames), out, strict=True):
             torch.testing.assert_close(one, two, atol=1e-12, rtol=0)
+
+
+def overlapping(padding: str, fine: bool, direction: str | None) -> SlidingWindowProjector:
+    torch.manual_seed(1)
+    encoder = qformer(padding=padding, causal_direction=direction, num_queries=4)
+    options: dict[str, Any] = {"window_encoder": encoder, "window_frames": 4, "stride_frames": 1, "llm_dim": 5}
+    if fine:
+        return MultiResolutionProjector(**options, fine_window_frames=2, fine_num_queries=2).double()
+    return SlidingWindowProjector(**options).double()
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    frames=leading_frames(),
+    padding=st.sampled_from(["released", "released", "masked"]),
+    fine=st.booleans(),
+    direction=st.sampled_from(["causal", "reversed", None]),
+    grad=st.booleans(),
+)
+def test_windows_that_overlap_give_a_clip_what_it_gets_alone(frames, padding, fine, direction, grad) -> None:
+    """Missing frames are zeros, whatever other clips hold there; so are the gradients of what is not there."""
+    module = overlapping(padding, fine, direction)
+    given = frames._replace(tokens=frames.tokens.clone().requires_grad_(grad))
+    with torch.set_grad_enabled(grad):
+        out = module(given)
+    states = out.query_states.unflatten(0, (len(frames.mask), -1)) if len(out.query_states) else None
+    total = torch.zeros_like(frames.tokens)
+    for row in range(len(frames.mask)):
+        real = frames.mask[row].any(-1).nonzero().flatten().tolist()
+        length = real[-1] + 1 if real else 0
+        alone = Frames(*(value[row : row + 1, :length].detach() for value in frames))
+        alone = alone._replace(tokens=alone.tokens.clone().requires_grad_(grad))
+        with torch.set_grad_enabled(grad):
+            one = module(alone)
+        count = one.mask.shape[1]
+        torch.testing.assert_close(out.embeddings[row, :count], one.embeddings[0], atol=1e-12, rtol=0)
+        assert not out.mask[row, count:].any()
+        if states is not None:
+            torch.testing.assert_close(states[row, : len(one.query_states)], one.query_states, atol=1e-12, rtol=0)
+        if grad and length:
+            total[row, :length] = torch.autograd.grad(one.embeddings.square().sum(), alone.tokens)[0]
+    if grad and frames.tokens.numel():
+        found = torch.autograd.grad(out.embeddings.square().sum(), given.tokens)[0]
+        torch.testing.assert_close(found, total, atol=1e-10, rtol=1e-8)
+
+
+def test_a_short_clip_beside_a_long_one_with_released_padding() -> None:
+    module = overlapping("released", False, "causal")
+    frames = ragged([12, 2])
+    short = Frames(*(value[1:, :2] for value in frames))
+    out, alone = module(frames), module(short)
+    torch.testing.assert_close(out.embeddings[1:, :4], alone.embeddings, atol=1e-12, rtol=0)
+    states = module.encode(module.cut(frames))  # as compiled code does it
+    torch.testing.assert_close(out.query_states, states, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("grad", [True, False])

@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidTypeError, InvalidValueError
-from avfusion.functional.alignment import FrameGrid, check_placement, gather_frames, place_tokens, scatter_tokens
+from avfusion.functional.alignment import FrameGrid, check_placement, gather_frames, place_latest, scatter_tokens
 from avfusion.functional.open_grid import GridAnchor, OpenGrid, close_frames, open_grid
 from avfusion.modules.streaming.waiting import (
     WaitingPictures,
@@ -22,6 +22,7 @@ from avfusion.modules.streaming.waiting import (
     say_passed,
 )
 from avfusion.types import Frames, TokenStream
+from avfusion.types.clock import TICK, later
 
 if TYPE_CHECKING:
     from avfusion.modules.frame_synchroniser import FrameSynchroniser
@@ -72,6 +73,7 @@ def nothing_waits(synchroniser: "FrameSynchroniser", awaited: Tensor, max_wait: 
         spans=seconds.new_zeros(batch, 0, 2),
         shown=no_pictures,
         shown_mask=no_mask,
+        rounding=seconds,
         progress=progress.get(VISUAL, nothing_yet(awaited[:, 0] & False, seconds)),
     )
     streams = tuple(
@@ -124,14 +126,15 @@ def add_chunk(
         if isinstance(part, Frames):
             visual = add_pictures(name, visual, _widened(part, synchroniser.slots[VISUAL]), closed)
             continue
-        streams[name] = add_tokens(name, streams[name], part, closed)
+        streams[name] = add_tokens(name, streams[name], part, closed, visual.rounding)
         if isinstance(value, Tensor):  # a token of a known rate says more than its centre does
             ends = streams[name].progress.received.to(closed.dtype) / rates[name]
             streams[name] = say_passed(streams[name], ends)
     for name, seconds in (until or {}).items():
         if name not in synchroniser.dims:
             raise InvalidValueError(f"until: must name streams among {sorted(synchroniser.dims)}, found {name!r}")
-        times = torch.as_tensor(seconds, dtype=closed.dtype, device=closed.device)
+        times = seconds if isinstance(seconds, Tensor) else torch.tensor(seconds, dtype=closed.dtype)
+        times = times.to(closed.device) if times.is_floating_point() else times.to(closed)
         if times.isnan().any() or times.shape not in ((), (batch,)):
             raise InvalidValueError(
                 f"until: must be one number of seconds or (batch,) = ({batch},), found {times.tolist()} for {name!r}"
@@ -154,19 +157,25 @@ def close(
         end: ``(batch,)`` bool: clips that are over.
     """
     visual, streams = state.visual, state.streams
-    horizon = _horizon(synchroniser, state)
+    passed, waited = _horizons(synchroniser, state)
     if end is not None:
-        horizon = torch.where(end, torch.inf, horizon)
-    times = [torch.where(stream.mask, stream.timestamps, torch.nan) for stream in streams]
+        passed = torch.where(end, torch.inf, passed)
+    times = [later(stream.timestamps, visual.rounding[:, None]) for stream in streams]
+    masked = [torch.where(stream.mask, each, torch.nan) for stream, each in zip(streams, times, strict=True)]
     laid = open_grid(
         state.anchor,
         visual.spans,
         visual.mask.any(-1).sum(1),
-        torch.cat([horizon.new_zeros(len(horizon), 0), *times], 1),
+        torch.cat([passed.new_zeros(len(passed), 0), *masked], 1),
         state.max_wait.isfinite(),
         synchroniser.frame_rate,
     )
-    closed = (laid.grid.mask & (laid.grid.spans[..., 1] <= horizon[:, None])).sum(1)
+    # What a later picture can change waits for it, unless there will be none, or it has been waited for long enough.
+    over = visual.progress.passed == torch.inf
+    over = over if end is None else over | end
+    horizon = torch.where(laid.settled | over[:, None], torch.maximum(passed, waited)[:, None], waited[:, None])
+    # Half a tick: what has yet to come is centred, within rounding, a whole one later than this at the earliest.
+    closed = (laid.grid.mask & (laid.grid.spans[..., 1] <= horizon + TICK / 2)).sum(1)
     count = int(closed.max()) if len(closed) else 0
     open_frames = torch.arange(laid.grid.mask.shape[1], device=closed.device) >= closed[:, None]
     grid = FrameGrid(*(value[:, :count] for value in laid.grid))
@@ -184,9 +193,9 @@ def close(
         tokens = pictures.tokens if pictures.tokens.shape[3] else _no_pictures(synchroniser, pictures, streams)
         placed[VISUAL] = gather_frames(tokens, pictures.mask, grid.source, slots)
     waiting = []
-    for name, stream in zip(synchroniser.stream_rates, streams, strict=True):
+    for (name, stream), when in zip(zip(synchroniser.stream_rates, streams, strict=True), times, strict=True):
         slots, lacking[name] = synchroniser.slots[name], stream.progress.received == 0
-        placement = place_tokens(stream.timestamps, stream.mask, laid.grid)
+        placement = place_latest(when, stream.mask, laid.grid)
         due = stream.mask & (placement.frame < closed[:, None])  # those that no frame holds too
         check_placement(name, due, stream.timestamps, placement, slots)
         here = placement._replace(
@@ -203,15 +212,17 @@ def close(
     return frames, closed, state._replace(visual=rest, streams=tuple(waiting), anchor=anchor)
 
 
-def _horizon(synchroniser: "FrameSynchroniser", state: FrameSynchroniserState) -> Tensor:
-    """``(batch,)`` seconds before which nothing more is waited for."""
+def _horizons(synchroniser: "FrameSynchroniser", state: FrameSynchroniserState) -> tuple[Tensor, Tensor]:
+    """``(batch,)`` seconds that every stream has passed, and seconds before which nothing more is waited for."""
     progress = [stream.progress for stream in state.streams]
     if VISUAL in synchroniser.dims:
         progress.append(state.visual.progress)
-    passed = torch.stack([each.passed for each in progress]).amin(0)
+    passed = torch.stack([each.passed for each in progress])
+    if synchroniser.absent_tokens:  # whether a clip lacks a stream is not known before it begins or ends
+        known = torch.stack([each.received > 0 for each in progress]) | (passed == torch.inf)
+        passed = torch.where(known, passed, -torch.inf)
     heard = torch.stack([each.heard for each in progress]).amax(0)
-    waited = torch.where(state.max_wait.isfinite(), heard - state.max_wait, -torch.inf)
-    return torch.maximum(passed, waited)
+    return passed.amin(0), torch.where(state.max_wait.isfinite(), heard - state.max_wait, -torch.inf)
 
 
 def _with_shown(visual: WaitingPictures) -> WaitingPictures:

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import AlignmentError
+from avfusion.functional.alignment import joined_starts, latest_centres, rounding_of_spans
 from avfusion.types import Frames, TokenStream
+from avfusion.types.clock import earliest, later, latest
 from avfusion.types.state import joined
 
 
@@ -33,7 +35,7 @@ class WaitingTokens(NamedTuple):
     Attributes:
         tokens: ``(batch, time, dim)``.
         mask: ``(batch, time)`` bool.
-        timestamps: ``(batch, time)`` seconds.
+        timestamps: ``(batch, time)`` seconds, as :func:`~avfusion.types.clock.latest` gives them.
         progress: of the stream.
     """
 
@@ -52,6 +54,7 @@ class WaitingPictures(NamedTuple):
         spans: ``(batch, picture, 2)`` seconds.
         shown: ``(batch, 1 or 0, token, dim)``: the picture that was closed last, where it is shown on.
         shown_mask: ``(batch, 1 or 0, token)`` bool.
+        rounding: ``(batch,)``: of the spans so far, as :func:`~avfusion.types.clock.latest` takes it for edges.
         progress: of the video.
     """
 
@@ -60,6 +63,7 @@ class WaitingPictures(NamedTuple):
     spans: Float[Tensor, "batch picture 2"]
     shown: Float[Tensor, "batch shown token dim"]
     shown_mask: Bool[Tensor, "batch shown token"]
+    rounding: Float[Tensor, " batch"]
     progress: Progress
 
 
@@ -76,13 +80,14 @@ def nothing_yet(awaited: Tensor, like: Tensor) -> Progress:
 def say_passed(waiting: W, until: Tensor) -> W:
     """With what the caller says of a stream: that it has been given in full up to some seconds."""
     passed, heard, received, late = waiting.progress
+    until = earliest(until).to(passed.dtype)
     finite = torch.where(until.isfinite(), until, -torch.inf)
     return waiting._replace(
         progress=Progress(torch.maximum(passed, until), torch.maximum(heard, finite), received, late)
     )
 
 
-def add_tokens(name: str, waiting: WaitingTokens, chunk: TokenStream, closed: Tensor) -> WaitingTokens:
+def add_tokens(name: str, waiting: WaitingTokens, chunk: TokenStream, closed: Tensor, edges: Tensor) -> WaitingTokens:
     """With a chunk behind what waits.
 
     Args:
@@ -90,18 +95,23 @@ def add_tokens(name: str, waiting: WaitingTokens, chunk: TokenStream, closed: Te
         waiting: what waits.
         chunk: what has come.
         closed: ``(batch,)`` seconds at which the last closed frame ends.
+        edges: ``(batch,)``: :func:`~avfusion.types.clock.rounding` of the frames' edges.
     """
     mask = chunk.mask
-    times = torch.where(mask, chunk.timestamps, torch.nan).to(closed.dtype)
+    given = torch.where(mask, chunk.timestamps, torch.nan).to(closed.dtype)
     passed, heard, received, late = waiting.progress
-    earlier = torch.cat([passed[:, None], torch.where(mask, times, -torch.inf)], 1).cummax(1).values[:, :-1]
+    earlier = torch.cat([passed[:, None], torch.where(mask, given, -torch.inf)], 1).cummax(1).values[:, :-1]
     _refuse(
-        name, mask & ~((times >= earlier) & times.isfinite()), chunk.timestamps, "token",
+        name, mask & ~((latest(chunk.timestamps) >= earlier) & given.isfinite()), chunk.timestamps, "token",
         "timestamps must be finite, must not decrease, and must not lie in what has been passed",
     )  # fmt: skip
-    newest = torch.where(mask, times, -torch.inf)
+    newest = torch.where(mask, given, -torch.inf)
     newest = newest.amax(1) if newest.shape[1] else passed
-    too_late = mask & (times < closed[:, None])
+    times = latest_centres(chunk.timestamps, mask)
+    if times.shape[1] and waiting.timestamps.shape[1]:  # what is in order but for rounding stays in order
+        before = torch.where(waiting.mask, waiting.timestamps, -torch.inf).amax(1, keepdim=True)
+        times = torch.where(mask, torch.maximum(times, before), 0.0)
+    too_late = mask & (later(times, edges[:, None]) < closed[:, None])
     mask = mask & ~too_late
     progress = Progress(
         torch.maximum(passed, newest),
@@ -114,7 +124,7 @@ def add_tokens(name: str, waiting: WaitingTokens, chunk: TokenStream, closed: Te
         WaitingTokens(
             joined(waiting.tokens, tokens),
             joined(waiting.mask, mask),
-            joined(waiting.timestamps, torch.where(mask, times, 0.0)),
+            joined(waiting.timestamps, times),
             progress,
         ),
         None,
@@ -140,8 +150,17 @@ def add_pictures(name: str, waiting: WaitingPictures, chunk: Frames, closed: Ten
     A picture that is shown until ``inf`` ends where the next one begins.
     """
     there = chunk.frame_mask
+    share = rounding_of_spans(chunk.spans)
+    edges = torch.where(there.any(1), waiting.rounding.clamp(min=share), waiting.rounding)
     starts, ends = (torch.where(there, value, torch.nan).to(closed.dtype) for value in chunk.spans.unbind(-1))
     passed, heard, received, late = waiting.progress
+    # Where a picture begins at the end of what came before, but for rounding, it begins exactly there.
+    spans = torch.cat([waiting.spans, torch.stack([starts, ends], -1)], 1)
+    real = torch.cat([waiting.mask.any(-1), there], 1)
+    stops = torch.where(spans[..., 1] == torch.inf, spans[..., 0], spans[..., 1])
+    gone = torch.cat([closed[:, None], torch.where(real, stops, -torch.inf)], 1).cummax(1).values[:, :-1]
+    gone = gone[:, waiting.spans.shape[1] :]
+    starts = joined_starts(torch.stack([starts, ends], -1), gone, edges[:, None])
     for_ever = (starts == -torch.inf) & (ends == torch.inf)
     begun = closed[:, None] > -torch.inf
     reached = torch.where(ends == torch.inf, torch.nextafter(starts, ends), ends)
@@ -150,7 +169,7 @@ def add_pictures(name: str, waiting: WaitingPictures, chunk: Frames, closed: Ten
     before = torch.cat([received[:, None].to(there.dtype), there], 1).cummax(1).values[:, :-1]
     bounded = starts.isfinite() | ((starts == -torch.inf) & ~before)
     _refuse(
-        name, there & ~((starts >= earlier) & (ends > starts) & bounded), starts, "picture",
+        name, there & ~((latest(starts, edges[:, None]) >= earlier) & (ends > starts) & bounded), starts, "picture",
         "a picture must end after it starts, and must not start before the one before it ends",
     )  # fmt: skip
     newest = reached.amax(1) if reached.shape[1] else passed
@@ -170,6 +189,7 @@ def add_pictures(name: str, waiting: WaitingPictures, chunk: Frames, closed: Ten
         tokens=joined(waiting.tokens, torch.where(mask[..., None], chunk.tokens, 0)),
         mask=joined(waiting.mask, mask),
         spans=joined(waiting.spans, spans),
+        rounding=edges,
         progress=progress,
     )
     waiting = kept_pictures(waiting, None)

@@ -176,7 +176,7 @@ def test_windows_that_overlap_give_a_clip_what_it_gets_alone(frames, padding, fi
 
 
 def test_a_short_clip_beside_a_long_one_with_released_padding() -> None:
-    module = overlapping("released", False, "causal")
+    module = overlapping("released", False, "reversed")
     frames = ragged([12, 2])
     short = Frames(*(value[1:, :2] for value in frames))
     out, alone = module(frames), module(short)

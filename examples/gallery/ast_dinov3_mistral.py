@@ -1,7 +1,6 @@
 """AST × DINOv3 × Mistral: sounds rather than speech; what is heard stands behind what is seen, not beside it."""
 
 from peft import LoraConfig, get_peft_model
-from torch import Tensor
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -14,13 +13,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from avfusion import AudioVisualConnector, CausalQFormer, DiversityLoss, FrameSynchroniser, SlidingWindowProjector
+from avfusion import AudioVisualConnector
 from avfusion.encoders import HFAudioEncoder, HFVisionEncoder
 from avfusion.models import AudioVisualLanguageModel
-from examples.gallery.common import train_and_ask, word_tokenizer
-
-TOWER = {"intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-DIM = 32  # to which both streams are mapped
+from examples.gallery.common import CROP, SMALL, TOWER, Result, assemble, run
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
@@ -33,44 +29,23 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
 
     # HFVisionEncoder.from_pretrained("facebook/dinov3-vitb16-pretrain-lvd1689m"): without class and register tokens
     dino = DINOv3ViTConfig(**TOWER, hidden_size=24, image_size=32, patch_size=8, num_register_tokens=4)
-    processor = BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = BitImageProcessor(**CROP)
     vision = HFVisionEncoder(model=DINOv3ViTModel(dino), image_processor=processor)
 
     # AutoModelForCausalLM.from_pretrained("mistralai/Mistral-7B-Instruct-v0.3")
     mistral = MistralConfig(**TOWER, vocab_size=len(tokenizer), hidden_size=48, num_key_value_heads=1)
     lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"])
 
-    # Few sounds a frame beside many patches: on the token axis no slot of the sound stays empty.
-    slots = {"visual": vision.tokens_per_frame, "audio": 6}
-    connector = AudioVisualConnector(
-        synchroniser=FrameSynchroniser(visual_dim=DIM, stream_dims={"audio": DIM}, slots=slots, fusion="tokens"),
-        projector=SlidingWindowProjector(
-            window_encoder=CausalQFormer(
-                input_dim=DIM,
-                hidden_size=32,
-                num_heads=4,
-                num_queries=4,
-                window_frames=4,
-                tokens_per_frame=sum(slots.values()),
-            ),
-            window_frames=4,
-            llm_dim=mistral.hidden_size,
-        ),
-        input_dims={"visual": vision.output_dim, "audio": audio.output_dim},
+    # Few sounds a frame beside many patches: on the token axis no slot of the sound stays empty. Both get one width.
+    connector = AudioVisualConnector.from_encoders(
+        visual=vision, audio=audio, llm=mistral.hidden_size, **SMALL, fusion="tokens", stream_dim=32
     )
-    return AudioVisualLanguageModel(
-        language_model=get_peft_model(MistralForCausalLM(mistral), lora),
-        connector=connector,
-        audio_encoders={"audio": audio},
-        visual_encoder=vision,
-        placeholder_token_id=tokenizer.convert_tokens_to_ids("<av>"),
-        diversity_loss=DiversityLoss(weight=0.01),
-    )
+    llm = get_peft_model(MistralForCausalLM(mistral), lora)
+    return assemble(tokenizer, language_model=llm, connector=connector, visual=vision, audio=audio)
 
 
-def main() -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
-    tokenizer = word_tokenizer()
-    return train_and_ask(build(tokenizer), tokenizer)
+def main() -> Result:
+    return run(build)
 
 
 if __name__ == "__main__":

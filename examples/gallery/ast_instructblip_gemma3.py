@@ -1,7 +1,6 @@
 """AST × InstructBLIP × Gemma 3: the question guides the queries, so that they look for what is asked."""
 
 import torch
-from torch import Tensor
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -14,10 +13,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from avfusion import AudioVisualConnector, CausalQFormer, FrameSynchroniser, SlidingWindowProjector
+from avfusion import AudioVisualConnector
 from avfusion.encoders import HFAudioEncoder, InstructBlipVisualEncoder
 from avfusion.models import AudioVisualLanguageModel, prepare_inputs
-from examples.gallery.common import ANSWERS, QUESTIONS, noise_clips, word_tokenizer
+from examples.gallery.common import ANSWERS, QUESTIONS, SMALL, Result, assemble, noise_clips, word_tokenizer
 
 TOWER = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 
@@ -42,31 +41,14 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
     sizes = {**TOWER, "hidden_size": 48, "num_key_value_heads": 1, "head_dim": 16}
     gemma = Gemma3TextConfig(**sizes, vocab_size=len(tokenizer))
 
-    qformer = CausalQFormer(
-        input_dim=vision.output_dim + audio.output_dim,
-        hidden_size=32,
-        num_heads=4,
-        num_queries=4,
-        window_frames=4,
-        tokens_per_frame=8,
-        instruction_dim=gemma.hidden_size,  # the question as the language model embeds it
+    # The question as the language model embeds it.
+    connector = AudioVisualConnector.from_encoders(
+        visual=vision, audio=audio, llm=gemma.hidden_size, **SMALL, instruction_dim=gemma.hidden_size
     )
-    connector = AudioVisualConnector(
-        synchroniser=FrameSynchroniser(
-            visual_dim=vision.output_dim, stream_dims={"audio": audio.output_dim}, frame_rate=2.0, slots=8
-        ),
-        projector=SlidingWindowProjector(window_encoder=qformer, window_frames=4, llm_dim=gemma.hidden_size),
-    )
-    return AudioVisualLanguageModel(
-        language_model=Gemma3ForCausalLM(gemma),
-        connector=connector,
-        audio_encoders={"audio": audio},
-        visual_encoder=vision,
-        placeholder_token_id=tokenizer.convert_tokens_to_ids("<av>"),
-    )
+    return assemble(tokenizer, language_model=Gemma3ForCausalLM(gemma), connector=connector, visual=vision, audio=audio)
 
 
-def main() -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
+def main() -> Result:
     tokenizer = word_tokenizer()
     model = build(tokenizer).train()
     video, waveform = noise_clips()

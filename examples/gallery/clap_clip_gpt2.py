@@ -14,11 +14,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from avfusion import TokenStream, Waveform
+from avfusion import AudioVisualConnector, TokenStream, Waveform
 from avfusion.encoders import HFVisionEncoder
 from avfusion.models import AudioVisualLanguageModel
 from avfusion.testing import check_token_stream_encoder
-from examples.gallery.common import small_connector, train_and_ask, word_tokenizer
+from examples.gallery.common import CROP, SMALL, Result, assemble, run
 
 
 class ClapEncoder(nn.Module):
@@ -30,6 +30,7 @@ class ClapEncoder(nn.Module):
         self.output_dim: int = model.config.hidden_size
         self.sample_rate: int = extractor.sampling_rate
         self.step = extractor.nb_max_samples // 32  # samples of a token
+        self.rate, self.tokens_per_step = self.sample_rate / self.step, 1
 
     def train(self, mode: bool = True) -> "ClapEncoder":
         return super().train(False)
@@ -41,7 +42,7 @@ class ClapEncoder(nn.Module):
         clips = [self.encode(samples[mask]) for samples, mask in sounds]
         tokens = nn.utils.rnn.pad_sequence(clips, batch_first=True).to(like)
         lengths = torch.tensor([len(clip) for clip in clips], device=like.device)
-        return TokenStream.from_rate(tokens, self.sample_rate / self.step, lengths=lengths, start=waveform.start)
+        return TokenStream.from_rate(tokens, self.rate, lengths=lengths, start=waveform.start)
 
     def encode(self, samples: Tensor) -> Tensor:
         """``(time, dim)`` of one clip: each clip by itself, so that no other can change it."""
@@ -63,24 +64,17 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
 
     # HFVisionEncoder.from_pretrained("openai/clip-vit-base-patch32")
     clip = CLIPVisionConfig(hidden_size=24, intermediate_size=48, num_attention_heads=2, image_size=32, patch_size=8)
-    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = CLIPImageProcessor(**CROP)
     vision = HFVisionEncoder(model=CLIPVisionModel(clip), image_processor=processor)
 
     # AutoModelForCausalLM.from_pretrained("openai-community/gpt2-medium")
     gpt2 = GPT2Config(vocab_size=len(tokenizer), n_embd=48, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=1)
-    dims = {"visual_dim": vision.output_dim, "audio_dim": audio.output_dim}
-    return AudioVisualLanguageModel(
-        language_model=GPT2LMHeadModel(gpt2),
-        connector=small_connector(**dims, slots=16, llm_dim=gpt2.n_embd),
-        audio_encoders={"audio": audio},
-        visual_encoder=vision,
-        placeholder_token_id=tokenizer.convert_tokens_to_ids("<av>"),
-    )
+    connector = AudioVisualConnector.from_encoders(visual=vision, audio=audio, llm=gpt2.n_embd, **SMALL)
+    return assemble(tokenizer, language_model=GPT2LMHeadModel(gpt2), connector=connector, visual=vision, audio=audio)
 
 
-def main() -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
-    tokenizer = word_tokenizer()
-    return train_and_ask(build(tokenizer), tokenizer, sample_rate=48000)
+def main() -> Result:
+    return run(build, sample_rate=48000)
 
 
 if __name__ == "__main__":

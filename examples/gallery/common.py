@@ -1,16 +1,27 @@
-"""What scripts need and are not about: clips of noise, a tokenizer of a few words, and one step of training."""
+"""What scripts need and are not about: clips of noise, a tokenizer of a few words, small sizes, one training step."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from avfusion import AudioVisualConnector, CausalQFormer, FrameSynchroniser, SlidingWindowProjector, Video, Waveform
+from avfusion import AudioVisualConnector, DiversityLoss, Video, Waveform
 from avfusion.models import AudioVisualLanguageModel, prepare_inputs
 
 WORDS = ["<unk>", "</s>", "<av>", "what", "happens", "who", "speaks", "a", "dog", "barks", "twice", "nobody"]
 QUESTIONS = ["<av> what happens", "<av> who speaks"]
 ANSWERS = ["a dog barks twice", "nobody"]
+
+# Sizes of networks that run in seconds; real ones come from their checkpoints.
+TOWER = {"intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+CROP: dict[str, Any] = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+# Of a connector; without them it has the paper's: windows of 5 s, 32 queries of width 768.
+SMALL: dict[str, Any] = {"window_seconds": 2.0, "num_queries": 4, "hidden_size": 32}
+
+Result = tuple[AudioVisualLanguageModel, Tensor, Tensor]
 
 
 def noise_clips(sample_rate: int = 16000) -> tuple[Video, Waveform]:
@@ -34,28 +45,34 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=rule, unk_token="<unk>", eos_token="</s>", pad_token="</s>")
 
 
-def small_connector(*, visual_dim: int, audio_dim: int, slots: int, llm_dim: int) -> AudioVisualConnector:
-    """For scripts that are about encoders: as ``whisper_clip_llama.py`` spells it out."""
-    return AudioVisualConnector(
-        synchroniser=FrameSynchroniser(visual_dim=visual_dim, stream_dims={"audio": audio_dim}, slots=slots),
-        projector=SlidingWindowProjector(
-            window_encoder=CausalQFormer(
-                input_dim=visual_dim + audio_dim,
-                hidden_size=32,
-                num_heads=4,
-                num_queries=4,
-                window_frames=4,
-                tokens_per_frame=slots,
-            ),
-            window_frames=4,
-            llm_dim=llm_dim,
-        ),
+def assemble(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    language_model: nn.Module,
+    connector: AudioVisualConnector,
+    visual: nn.Module,
+    audio: nn.Module | Mapping[str, nn.Module],
+) -> AudioVisualLanguageModel:
+    """All parts in one model, with the diversity loss."""
+    return AudioVisualLanguageModel(
+        language_model=language_model,
+        connector=connector,
+        audio_encoders=audio if isinstance(audio, Mapping) else {"audio": audio},
+        visual_encoder=visual,
+        placeholder_token_id=tokenizer.convert_tokens_to_ids("<av>"),
+        diversity_loss=DiversityLoss(weight=0.01),
     )
+
+
+def run(build: Callable[[PreTrainedTokenizerFast], AudioVisualLanguageModel], sample_rate: int = 16000) -> Result:
+    """Builds a model, trains and asks it."""
+    tokenizer = word_tokenizer()
+    return train_and_ask(build(tokenizer), tokenizer, sample_rate)
 
 
 def train_and_ask(
     model: AudioVisualLanguageModel, tokenizer: PreTrainedTokenizerFast, sample_rate: int = 16000
-) -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
+) -> Result:
     """One forward and backward pass, and an answer: as ``whisper_clip_llama.py`` spells it out."""
     video, waveform = noise_clips(sample_rate)
     counts = model.num_placeholders(video=video, waveform=waveform)

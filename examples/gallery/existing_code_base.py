@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from avfusion import AudioVisualConnector, CausalQFormer, FrameSynchroniser, SlidingWindowProjector
+from avfusion import AudioVisualConnector
 
 IMAGE_TOKEN, IGNORED = -200, -100
 TOWER = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -55,12 +55,8 @@ class After(Before):
     def build_projector(self) -> nn.Module:
         whisper = WhisperConfig(d_model=32, encoder_layers=1, encoder_attention_heads=2, max_source_positions=200)
         self.audio_tower = WhisperEncoder(whisper).requires_grad_(False)
-        qformer = CausalQFormer(
-            input_dim=24 + 32, hidden_size=32, num_heads=4, num_queries=4, window_frames=4, tokens_per_frame=25
-        )
-        return AudioVisualConnector(
-            synchroniser=FrameSynchroniser(visual_dim=24, stream_dims={"audio": 32}, frame_rate=2.0, slots=25),
-            projector=SlidingWindowProjector(window_encoder=qformer, window_frames=4, llm_dim=24),
+        return AudioVisualConnector.from_dims(
+            visual=24, audio=32, llm=24, window_seconds=2.0, num_queries=4, hidden_size=32
         )
 
     def encode_media(self, images: Tensor, mel: Tensor | None) -> list[Tensor]:

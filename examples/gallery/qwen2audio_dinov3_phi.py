@@ -1,7 +1,6 @@
 """Qwen2-Audio's encoder × DINOv3 × Phi: two resolutions, one fine and one coarse, as in video-SALMONN."""
 
 from peft import LoraConfig, get_peft_model
-from torch import Tensor
 from transformers import (
     BitImageProcessor,
     DINOv3ViTConfig,
@@ -14,12 +13,10 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from avfusion import AudioVisualConnector, CausalQFormer, DiversityLoss, FrameSynchroniser, MultiResolutionProjector
+from avfusion import AudioVisualConnector, CausalQFormer, FrameSynchroniser, MultiResolutionProjector
 from avfusion.encoders import HFAudioEncoder, HFVisionEncoder
 from avfusion.models import AudioVisualLanguageModel
-from examples.gallery.common import train_and_ask, word_tokenizer
-
-TOWER = {"intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+from examples.gallery.common import CROP, TOWER, Result, assemble, run
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
@@ -35,7 +32,7 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
 
     # HFVisionEncoder.from_pretrained("facebook/dinov3-vits16-pretrain-lvd1689m", keep_prefix_tokens=True)
     dino = DINOv3ViTConfig(**TOWER, hidden_size=24, image_size=32, patch_size=8, num_register_tokens=4)
-    processor = BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = BitImageProcessor(**CROP)
     vision = HFVisionEncoder(model=DINOv3ViTModel(dino), image_processor=processor, keep_prefix_tokens=True)
 
     # AutoModelForCausalLM.from_pretrained("microsoft/phi-1_5")
@@ -63,19 +60,12 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
             llm_dim=phi.hidden_size,
         ),
     )
-    return AudioVisualLanguageModel(
-        language_model=get_peft_model(PhiForCausalLM(phi), LoraConfig(r=4, target_modules=["q_proj", "v_proj"])),
-        connector=connector,
-        audio_encoders={"audio": audio},
-        visual_encoder=vision,
-        placeholder_token_id=tokenizer.convert_tokens_to_ids("<av>"),
-        diversity_loss=DiversityLoss(weight=0.01),
-    )
+    llm = get_peft_model(PhiForCausalLM(phi), LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    return assemble(tokenizer, language_model=llm, connector=connector, visual=vision, audio=audio)
 
 
-def main() -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
-    tokenizer = word_tokenizer()
-    return train_and_ask(build(tokenizer), tokenizer)
+def main() -> Result:
+    return run(build)
 
 
 if __name__ == "__main__":

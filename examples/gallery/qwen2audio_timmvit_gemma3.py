@@ -2,7 +2,6 @@
 
 import timm
 from peft import LoraConfig, get_peft_model
-from torch import Tensor
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
@@ -12,10 +11,10 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from avfusion import AudioVisualConnector, CausalQFormer, DiversityLoss, FrameSynchroniser, SlidingWindowProjector
+from avfusion import AudioVisualConnector
 from avfusion.encoders import HFAudioEncoder, TimmVisualEncoder
 from avfusion.models import AudioVisualLanguageModel
-from examples.gallery.common import train_and_ask, word_tokenizer
+from examples.gallery.common import SMALL, Result, assemble, run
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
@@ -49,36 +48,13 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
     )
     lora = LoraConfig(r=4, target_modules="all-linear")
 
-    connector = AudioVisualConnector(
-        synchroniser=FrameSynchroniser(
-            visual_dim=vision.output_dim, stream_dims={"audio": audio.output_dim}, frame_rate=2.0, slots=16
-        ),
-        projector=SlidingWindowProjector(
-            window_encoder=CausalQFormer(
-                input_dim=vision.output_dim + audio.output_dim,
-                hidden_size=32,
-                num_heads=4,
-                num_queries=4,
-                window_frames=4,
-                tokens_per_frame=16,  # the ViT's patches; of sound there are 12 or 13
-            ),
-            window_frames=4,
-            llm_dim=gemma.hidden_size,
-        ),
-    )
-    return AudioVisualLanguageModel(
-        language_model=get_peft_model(Gemma3ForCausalLM(gemma), lora),
-        connector=connector,
-        audio_encoders={"audio": audio},
-        visual_encoder=vision,
-        placeholder_token_id=tokenizer.convert_tokens_to_ids("<av>"),
-        diversity_loss=DiversityLoss(weight=0.01),
-    )
+    connector = AudioVisualConnector.from_encoders(visual=vision, audio=audio, llm=gemma.hidden_size, **SMALL)
+    llm = get_peft_model(Gemma3ForCausalLM(gemma), lora)
+    return assemble(tokenizer, language_model=llm, connector=connector, visual=vision, audio=audio)
 
 
-def main() -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
-    tokenizer = word_tokenizer()
-    return train_and_ask(build(tokenizer), tokenizer)
+def main() -> Result:
+    return run(build)
 
 
 if __name__ == "__main__":

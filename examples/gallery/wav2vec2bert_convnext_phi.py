@@ -1,7 +1,6 @@
 """Wav2Vec2-BERT × a timm ConvNeXt × Phi: one encoder is given its rate, the other gives a map instead of patches."""
 
 import timm
-from torch import Tensor
 from transformers import (
     PhiConfig,
     PhiForCausalLM,
@@ -11,12 +10,10 @@ from transformers import (
     Wav2Vec2BertModel,
 )
 
-from avfusion import AudioVisualConnector, CausalQFormer, DiversityLoss, FrameSynchroniser, SlidingWindowProjector
+from avfusion import AudioVisualConnector
 from avfusion.encoders import HFAudioEncoder, TimmVisualEncoder
 from avfusion.models import AudioVisualLanguageModel
-from examples.gallery.common import train_and_ask, word_tokenizer
-
-TOWER = {"intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+from examples.gallery.common import SMALL, TOWER, Result, assemble, run
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
@@ -36,36 +33,12 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
     # AutoModelForCausalLM.from_pretrained("microsoft/phi-2")
     phi = PhiConfig(**TOWER, vocab_size=len(tokenizer), hidden_size=48)
 
-    connector = AudioVisualConnector(
-        synchroniser=FrameSynchroniser(
-            visual_dim=vision.output_dim, stream_dims={"audio": audio.output_dim}, frame_rate=2.0, slots=26
-        ),
-        projector=SlidingWindowProjector(
-            window_encoder=CausalQFormer(
-                input_dim=vision.output_dim + audio.output_dim,
-                hidden_size=32,
-                num_heads=4,
-                num_queries=4,
-                window_frames=4,
-                tokens_per_frame=26,
-            ),
-            window_frames=4,
-            llm_dim=phi.hidden_size,
-        ),
-    )
-    return AudioVisualLanguageModel(
-        language_model=PhiForCausalLM(phi),
-        connector=connector,
-        audio_encoders={"audio": audio},
-        visual_encoder=vision,
-        placeholder_token_id=tokenizer.convert_tokens_to_ids("<av>"),
-        diversity_loss=DiversityLoss(weight=0.01),
-    )
+    connector = AudioVisualConnector.from_encoders(visual=vision, audio=audio, llm=phi.hidden_size, **SMALL)
+    return assemble(tokenizer, language_model=PhiForCausalLM(phi), connector=connector, visual=vision, audio=audio)
 
 
-def main() -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
-    tokenizer = word_tokenizer()
-    return train_and_ask(build(tokenizer), tokenizer)
+def main() -> Result:
+    return run(build)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,7 @@ from avfusion import AudioVisualConnector, FrameSynchroniser, SlidingWindowProje
 from avfusion.encoders import HFAudioEncoder, TimmVisualEncoder
 from avfusion.models import AudioVisualLanguageModel
 from avfusion.testing import check_window_encoder
-from examples.gallery.common import train_and_ask, word_tokenizer
-
-TOWER = {"intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+from examples.gallery.common import TOWER, Result, assemble, run
 
 
 class Resampler(nn.Module):
@@ -63,18 +61,11 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
         ),
         projector=SlidingWindowProjector(window_encoder=resampler, window_frames=4, llm_dim=llama.hidden_size),
     )
-    return AudioVisualLanguageModel(
-        language_model=LlamaForCausalLM(llama),
-        connector=connector,
-        audio_encoders={"audio": audio},
-        visual_encoder=vision,
-        placeholder_token_id=tokenizer.convert_tokens_to_ids("<av>"),
-    )
+    return assemble(tokenizer, language_model=LlamaForCausalLM(llama), connector=connector, visual=vision, audio=audio)
 
 
-def main() -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
-    tokenizer = word_tokenizer()
-    return train_and_ask(build(tokenizer), tokenizer)
+def main() -> Result:
+    return run(build)
 
 
 if __name__ == "__main__":

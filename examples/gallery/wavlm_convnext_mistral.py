@@ -3,7 +3,6 @@
 import timm
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import Tensor
 from transformers import (
     MistralConfig,
     MistralForCausalLM,
@@ -13,12 +12,20 @@ from transformers import (
     WavLMModel,
 )
 
-from avfusion import AudioVisualConnector, CausalQFormer, DiversityLoss, FrameSynchroniser, SlidingWindowProjector
+from avfusion import AudioVisualConnector
 from avfusion.encoders import HFAudioEncoder, TimmVisualEncoder
 from avfusion.models import AudioVisualLanguageModel, prepare_inputs
-from examples.gallery.common import ANSWERS, QUESTIONS, noise_clips, train_and_ask, word_tokenizer
-
-TOWER = {"intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+from examples.gallery.common import (
+    ANSWERS,
+    QUESTIONS,
+    SMALL,
+    TOWER,
+    Result,
+    assemble,
+    noise_clips,
+    train_and_ask,
+    word_tokenizer,
+)
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
@@ -35,37 +42,15 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
     mistral = MistralConfig(**TOWER, vocab_size=len(tokenizer), hidden_size=48, num_key_value_heads=1)
     lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"])
 
-    connector = AudioVisualConnector(
-        synchroniser=FrameSynchroniser(
-            visual_dim=vision.output_dim,
-            stream_dims={"audio": audio.output_dim},
-            slots=26,
-            learn_absent_tokens=True,  # without it, what is absent is zero, and masked where nothing else is
-        ),
-        projector=SlidingWindowProjector(
-            window_encoder=CausalQFormer(
-                input_dim=vision.output_dim + audio.output_dim,
-                hidden_size=32,
-                num_heads=4,
-                num_queries=4,
-                window_frames=4,
-                tokens_per_frame=26,
-            ),
-            window_frames=4,
-            llm_dim=mistral.hidden_size,
-        ),
+    # Without learned tokens, what is absent is zero, and masked where nothing else is.
+    connector = AudioVisualConnector.from_encoders(
+        visual=vision, audio=audio, llm=mistral.hidden_size, **SMALL, learn_absent_tokens=True
     )
-    return AudioVisualLanguageModel(
-        language_model=get_peft_model(MistralForCausalLM(mistral), lora),
-        connector=connector,
-        audio_encoders={"audio": audio},
-        visual_encoder=vision,
-        placeholder_token_id=tokenizer.convert_tokens_to_ids("<av>"),
-        diversity_loss=DiversityLoss(weight=0.01),
-    )
+    llm = get_peft_model(MistralForCausalLM(mistral), lora)
+    return assemble(tokenizer, language_model=llm, connector=connector, visual=vision, audio=audio)
 
 
-def main() -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
+def main() -> Result:
     tokenizer = word_tokenizer()
     model = build(tokenizer)
     video, waveform = noise_clips()

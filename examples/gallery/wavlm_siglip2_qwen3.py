@@ -1,6 +1,5 @@
 """WavLM × SigLIP 2 × Qwen3: the whole language model is trained, and windows overlap."""
 
-from torch import Tensor
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
@@ -13,12 +12,10 @@ from transformers import (
     WavLMModel,
 )
 
-from avfusion import AudioVisualConnector, CausalQFormer, DiversityLoss, FrameSynchroniser, SlidingWindowProjector
+from avfusion import AudioVisualConnector
 from avfusion.encoders import HFAudioEncoder, HFVisionEncoder
 from avfusion.models import AudioVisualLanguageModel
-from examples.gallery.common import train_and_ask, word_tokenizer
-
-TOWER = {"intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+from examples.gallery.common import SMALL, TOWER, Result, assemble, run
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
@@ -34,37 +31,15 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
     # AutoModelForCausalLM.from_pretrained("Qwen/Qwen3-4B")
     qwen = Qwen3Config(**TOWER, vocab_size=len(tokenizer), hidden_size=48, num_key_value_heads=1, head_dim=16)
 
-    connector = AudioVisualConnector(
-        synchroniser=FrameSynchroniser(
-            visual_dim=vision.output_dim, stream_dims={"audio": audio.output_dim}, frame_rate=2.0, slots=32
-        ),
-        projector=SlidingWindowProjector(
-            window_encoder=CausalQFormer(
-                input_dim=vision.output_dim + audio.output_dim,
-                hidden_size=32,
-                num_heads=4,
-                num_queries=4,
-                window_frames=4,
-                tokens_per_frame=32,
-            ),
-            window_frames=4,
-            stride_frames=2,  # a window each second, of 2 s
-            llm_dim=qwen.hidden_size,
-        ),
+    # Windows of 2 s, one each second.
+    connector = AudioVisualConnector.from_encoders(
+        visual=vision, audio=audio, llm=qwen.hidden_size, **SMALL, overlap_seconds=1.0
     )
-    return AudioVisualLanguageModel(
-        language_model=Qwen3ForCausalLM(qwen),
-        connector=connector,
-        audio_encoders={"audio": audio},
-        visual_encoder=vision,
-        placeholder_token_id=tokenizer.convert_tokens_to_ids("<av>"),
-        diversity_loss=DiversityLoss(weight=0.01),
-    )
+    return assemble(tokenizer, language_model=Qwen3ForCausalLM(qwen), connector=connector, visual=vision, audio=audio)
 
 
-def main() -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
-    tokenizer = word_tokenizer()
-    return train_and_ask(build(tokenizer), tokenizer)
+def main() -> Result:
+    return run(build)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Whisper × CLIP × Llama: the parts most people start with, and LoRA on the language model."""
 
 from peft import LoraConfig, get_peft_model
-from torch import Tensor
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -14,10 +13,10 @@ from transformers import (
     WhisperModel,
 )
 
-from avfusion import AudioVisualConnector, CausalQFormer, DiversityLoss, FrameSynchroniser, SlidingWindowProjector
+from avfusion import AudioVisualConnector, DiversityLoss
 from avfusion.encoders import HFVisionEncoder, WhisperAudioEncoder
 from avfusion.models import AudioVisualLanguageModel, prepare_inputs
-from examples.gallery.common import ANSWERS, QUESTIONS, noise_clips, word_tokenizer
+from examples.gallery.common import ANSWERS, CROP, QUESTIONS, SMALL, Result, noise_clips, word_tokenizer
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
@@ -38,7 +37,7 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
     clip = CLIPVisionConfig(
         hidden_size=24, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8
     )
-    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = CLIPImageProcessor(**CROP)
     vision = HFVisionEncoder(model=CLIPVisionModel(clip), image_processor=processor, select_layer=-2)
 
     # AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.1-8B-Instruct")
@@ -48,23 +47,7 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
     lora = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
     language_model = get_peft_model(LlamaForCausalLM(llama), lora)
 
-    connector = AudioVisualConnector(
-        synchroniser=FrameSynchroniser(
-            visual_dim=vision.output_dim, stream_dims={"audio": audio.output_dim}, frame_rate=2.0, slots=32
-        ),
-        projector=SlidingWindowProjector(
-            window_encoder=CausalQFormer(
-                input_dim=vision.output_dim + audio.output_dim,
-                hidden_size=32,
-                num_heads=4,
-                num_queries=4,
-                window_frames=4,
-                tokens_per_frame=32,
-            ),
-            window_frames=4,
-            llm_dim=llama.hidden_size,
-        ),
-    )
+    connector = AudioVisualConnector.from_encoders(visual=vision, audio=audio, llm=llama.hidden_size, **SMALL)
     return AudioVisualLanguageModel(
         language_model=language_model,
         connector=connector,
@@ -75,7 +58,7 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
     )
 
 
-def main() -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
+def main() -> Result:
     tokenizer = word_tokenizer()
     model = build(tokenizer).train()
     video, waveform = noise_clips()

@@ -2,7 +2,6 @@
 
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import Tensor
 from transformers import (
     BlipImageProcessor,
     GPT2Config,
@@ -15,13 +14,12 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from avfusion import AudioVisualConnector, CausalQFormer, DiversityLoss, FrameSynchroniser, SlidingWindowProjector
+from avfusion import AudioVisualConnector
 from avfusion.encoders import InstructBlipVisualEncoder, WhisperAudioEncoder
 from avfusion.models import AudioVisualLanguageModel
-from examples.gallery.common import train_and_ask, word_tokenizer
+from examples.gallery.common import SMALL, Result, assemble, run
 
 TOWER = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-DIM = 24  # of either stream in the synchroniser; the paper's is 768
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
@@ -48,30 +46,14 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
     gpt2 = GPT2Config(vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=1, **sizes)
     lora = LoraConfig(r=4, target_modules=["c_attn"], fan_in_fan_out=True)
 
-    connector = AudioVisualConnector(
-        synchroniser=FrameSynchroniser(visual_dim=DIM, stream_dims={"audio": DIM}, frame_rate=2.0, slots=25),
-        projector=SlidingWindowProjector(
-            window_encoder=CausalQFormer(
-                input_dim=2 * DIM, hidden_size=32, num_heads=4, num_queries=4, window_frames=4, tokens_per_frame=25
-            ),
-            window_frames=4,
-            llm_dim=gpt2.n_embd,
-        ),
-        input_dims={"audio": audio.output_dim},  # a trained map to the synchroniser's width, as in the paper
-    )
-    return AudioVisualLanguageModel(
-        language_model=get_peft_model(GPT2LMHeadModel(gpt2), lora),
-        connector=connector,
-        audio_encoders={"audio": audio},
-        visual_encoder=vision,
-        placeholder_token_id=tokenizer.convert_tokens_to_ids("<av>"),
-        diversity_loss=DiversityLoss(weight=0.01),
-    )
+    # A trained map of the audio to the width of the visual tokens; the paper's is 768.
+    connector = AudioVisualConnector.from_encoders(visual=vision, audio=audio, llm=gpt2.n_embd, **SMALL, stream_dim=24)
+    llm = get_peft_model(GPT2LMHeadModel(gpt2), lora)
+    return assemble(tokenizer, language_model=llm, connector=connector, visual=vision, audio=audio)
 
 
-def main() -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
-    tokenizer = word_tokenizer()
-    return train_and_ask(build(tokenizer), tokenizer)
+def main() -> Result:
+    return run(build)
 
 
 if __name__ == "__main__":

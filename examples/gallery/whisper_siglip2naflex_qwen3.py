@@ -1,7 +1,7 @@
 """Whisper × SigLIP 2 (NaFlex) × Qwen3: pictures of any aspect ratio, each with as many patches as it needs."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
@@ -14,11 +14,11 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from avfusion import Frames, Video
+from avfusion import AudioVisualConnector, Frames, Video
 from avfusion.encoders import WhisperAudioEncoder
 from avfusion.models import AudioVisualLanguageModel
 from avfusion.testing import check_visual_encoder
-from examples.gallery.common import small_connector, train_and_ask, word_tokenizer
+from examples.gallery.common import SMALL, TOWER, Result, assemble, run
 
 
 class NaFlexEncoder(nn.Module):
@@ -55,26 +55,18 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
     audio = WhisperAudioEncoder(model=WhisperEncoder(whisper), feature_extractor=WhisperFeatureExtractor())
 
     # Siglip2VisionModel and Siglip2ImageProcessor.from_pretrained("google/siglip2-base-patch16-naflex"): 256 patches
-    tower = {"intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-    siglip = Siglip2VisionModel(Siglip2VisionConfig(**tower, hidden_size=24, patch_size=8, num_patches=16))
+    siglip = Siglip2VisionModel(Siglip2VisionConfig(**TOWER, hidden_size=24, patch_size=8, num_patches=16))
     vision = NaFlexEncoder(siglip, Siglip2ImageProcessor(patch_size=8, max_num_patches=16))
     print("NaFlex fits:", ", ".join(check_visual_encoder(vision)))  # or it says what is wrong
 
     # AutoModelForCausalLM.from_pretrained("Qwen/Qwen3-1.7B")
-    qwen = Qwen3Config(**tower, hidden_size=48, vocab_size=len(tokenizer), num_key_value_heads=1, head_dim=16)
-    dims = {"visual_dim": vision.output_dim, "audio_dim": audio.output_dim}
-    return AudioVisualLanguageModel(
-        language_model=Qwen3ForCausalLM(qwen),
-        connector=small_connector(**dims, slots=25, llm_dim=qwen.hidden_size),
-        audio_encoders={"audio": audio},
-        visual_encoder=vision,
-        placeholder_token_id=tokenizer.convert_tokens_to_ids("<av>"),
-    )
+    qwen = Qwen3Config(**TOWER, hidden_size=48, vocab_size=len(tokenizer), num_key_value_heads=1, head_dim=16)
+    connector = AudioVisualConnector.from_encoders(visual=vision, audio=audio, llm=qwen.hidden_size, **SMALL)
+    return assemble(tokenizer, language_model=Qwen3ForCausalLM(qwen), connector=connector, visual=vision, audio=audio)
 
 
-def main() -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
-    tokenizer = word_tokenizer()
-    return train_and_ask(build(tokenizer), tokenizer)
+def main() -> Result:
+    return run(build)
 
 
 if __name__ == "__main__":

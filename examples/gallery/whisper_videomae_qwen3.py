@@ -15,11 +15,11 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from avfusion import Frames, Video
+from avfusion import AudioVisualConnector, Frames, Video
 from avfusion.encoders import WhisperAudioEncoder
 from avfusion.models import AudioVisualLanguageModel
 from avfusion.testing import check_visual_encoder
-from examples.gallery.common import small_connector, train_and_ask, word_tokenizer
+from examples.gallery.common import SMALL, Result, assemble, run
 
 
 class VideoMAEEncoder(nn.Module):
@@ -68,19 +68,13 @@ def build(tokenizer: PreTrainedTokenizerFast) -> AudioVisualLanguageModel:
 
     # AutoModelForCausalLM.from_pretrained("Qwen/Qwen3-8B")
     qwen = Qwen3Config(**{**sizes, "hidden_size": 48}, vocab_size=len(tokenizer), num_key_value_heads=1, head_dim=16)
-    dims = {"visual_dim": vision.output_dim, "audio_dim": audio.output_dim}
-    return AudioVisualLanguageModel(
-        language_model=get_peft_model(Qwen3ForCausalLM(qwen), LoraConfig(r=4, target_modules="all-linear")),
-        connector=small_connector(**dims, slots=25, llm_dim=qwen.hidden_size),
-        audio_encoders={"audio": audio},
-        visual_encoder=vision,
-        placeholder_token_id=tokenizer.convert_tokens_to_ids("<av>"),
-    )
+    connector = AudioVisualConnector.from_encoders(visual=vision, audio=audio, llm=qwen.hidden_size, **SMALL)
+    llm = get_peft_model(Qwen3ForCausalLM(qwen), LoraConfig(r=4, target_modules="all-linear"))
+    return assemble(tokenizer, language_model=llm, connector=connector, visual=vision, audio=audio)
 
 
-def main() -> tuple[AudioVisualLanguageModel, Tensor, Tensor]:
-    tokenizer = word_tokenizer()
-    return train_and_ask(build(tokenizer), tokenizer)
+def main() -> Result:
+    return run(build)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from avfusion.encoders._blocks import (
 )
 from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.types import RegularAudioEncoder, TokenStream, Waveform
+from avfusion.types.clock import latest
 from avfusion.types.state import as_rows
 
 
@@ -250,8 +251,9 @@ class BlockwiseAudioEncoder(nn.Module):
         ):
             heard = encode(Waveform.from_samples([segment.samples for segment in part], rate))
             for segment, tokens, real, times in zip(part, *heard, strict=True):
-                mask = real & (times >= segment.begin / rate)
-                mask &= times < (torch.inf if segment.end is None else segment.end / rate)
+                centres = latest(times)  # one on a block's edge, within rounding, is the next block's
+                mask = real & (centres >= segment.begin / rate)
+                mask &= centres < (torch.inf if segment.end is None else segment.end / rate)
                 rows[segment.row].append((tokens[mask], times[mask] + segment.start))
         tokens, times = (
             [torch.cat([pair[place] for pair in row]) if row else like[:0] for row in rows]

@@ -32,6 +32,7 @@ CORE = {unit for unit, level in LEVEL.items() if level <= LEVEL["__init__"]}
 PUBLIC = {
     "aveb",
     "aveb.mini",
+    "aveb.parsers",
     "aveb.runner",
     "encoders",
     "errors",

@@ -10,7 +10,8 @@ class Label(BenchmarkMetric):
 
     AVSSD's sentences are stripped from both sides (:func:`avfusion.aveb.parsers.parse_label`). Several references, like
     names between commas, are synonyms. An answer is right if every name in it is one of them: one is enough, and a
-    wrong one beside it is not forgiven. An answer without a name is unparsed and wrong.
+    wrong one beside it is not forgiven. An answer without a name is unparsed and wrong. Where ``update`` is given
+    candidates, they are the closed list of labels, and an answer is whichever one of them it decides for.
 
     Args:
         resamples: of the bootstrap.
@@ -36,5 +37,5 @@ class Label(BenchmarkMetric):
             if found is None:
                 raise InvalidValueError(f"references: must name the source of a sound, found {reference!r}")
             names.update(found)
-        said = parse_label(item.prediction)
+        said = parse_label(item.prediction, labels=item.candidates)
         return None if said is None else (float(names.issuperset(said)), 1.0)

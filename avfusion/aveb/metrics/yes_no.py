@@ -8,8 +8,8 @@ from avfusion.errors import InvalidValueError
 class YesNo(BenchmarkMetric):
     """The share of questions answered with the right one of yes and no, 0 to 1.
 
-    The first of the two words in an answer counts (:func:`avfusion.aveb.parsers.parse_yes_no`); an answer with neither
-    is unparsed and wrong.
+    Answers are read by :func:`avfusion.aveb.parsers.parse_yes_no`; one that says neither, or both, is unparsed and
+    wrong.
 
     Args:
         resamples: of the bootstrap.

@@ -1,5 +1,6 @@
 """Sound-source labels out of the sentences that the published answers put them in."""
 
+from avfusion.aveb._text import plain
 from avfusion.aveb.parsers import SOUND_SOURCE_TEMPLATES, parse_label
 from avfusion.aveb.readers.fields import shown
 from avfusion.errors import InvalidValueError
@@ -18,7 +19,8 @@ def labels_of(answer: str) -> tuple[str, ...]:
     labels = parse_label(answer)
     if labels is None:
         raise InvalidValueError(f"answer: must name the source of a sound, found {shown(answer)}")
-    if answer.rstrip().endswith(".") and labels == parse_label(answer, templates=()):
+    openings = tuple(plain(template.split("{}")[0]) for template in SOUND_SOURCE_TEMPLATES)
+    if answer.rstrip().endswith(".") and not plain(answer).startswith(openings):
         known = " ".join(f'"{template.format("…")}"' for template in SOUND_SOURCE_TEMPLATES)
         raise InvalidValueError(f"answer: must be a label or one of the sentences {known}, found {shown(answer)}")
     return labels

@@ -35,7 +35,7 @@ class WindowGroup(NamedTuple):
         first, count = int(self.frames[0, 0]), self.frames.numel()
         return (
             slice(first, first + count)
-            if torch.equal(self.frames.flatten(), torch.arange(first, first + count))
+            if torch.equal(self.frames.flatten(), torch.arange(first, first + count, device="cpu"))
             else None
         )
 
@@ -80,7 +80,8 @@ def group_windows(frames: Frames, layout: WindowLayout, *, multiple: int = 1, al
     if alike:
         rounded = torch.where(used > 0, width, 0)
     whole = whole.bool() & (used == rounded) & (not alike)
-    rows = layout.frames.cpu().clamp(max=max(total - 1, 0)) + torch.arange(batch)[:, None, None] * total
+    starts = torch.arange(batch, device="cpu") * total
+    rows = layout.frames.cpu().clamp(max=max(total - 1, 0)) + starts[:, None, None]
     rows = rows.flatten(0, 1)
     groups = []
     for count in sorted(set(rounded.tolist()) - {0}, reverse=True):

@@ -119,12 +119,13 @@ def encode_examples(
         num_workers=workers,
         pin_memory=device.type == "cuda",
     )
-    # As training will run the towers.
+    # As training will run the towers; not around the loader, whose processes on a CPU would compute in half precision.
     half = torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
     waiting = iter(jobs)
-    with torch.inference_mode(), half, tqdm(total=len(jobs), desc="encode", unit="clip", disable=not progress) as bar:
+    with torch.inference_mode(), tqdm(total=len(jobs), desc="encode", unit="clip", disable=not progress) as bar:
         for count, inputs in loader:
-            tokens = base.encode(**{name: value.to(device, non_blocking=True) for name, value in inputs.items()})
+            with half:
+                tokens = base.encode(**{name: value.to(device, non_blocking=True) for name, value in inputs.items()})
             for row, job in enumerate(islice(waiting, count)):
                 _keep(writer, job, unpadded(tokens, STREAMS, row))
                 bar.update()

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 # Two operations a multiply-add; ``(m, k, n)``: (m, k) times (k, n).
 SHAPES = {
@@ -15,22 +15,29 @@ SHAPES = {
 SMOKE_SHAPES = ((64, 64, 64), (96, 64, 64))
 
 
-def executed_flops(call: Callable[[], object], model: nn.Module) -> int:
-    """Operations of the matrix products that ``call`` executes with ``model`` for inference."""
-    # The fused attention of CPUs, which the counter does not know.
-    mapping = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-    # Frozen, rather than in inference mode: there attention reaches the counter before a kernel is chosen, and the
-    # counter's hooks fail on views of parameters.
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
-            call()
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
-    return counter.get_total_flops()
+class _Counter(TorchDispatchMode):
+    """Adds up the operations of matrix products. Unlike PyTorch's own it hangs no hooks on modules."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, operator: Any, types: Any, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None
+    ) -> Any:
+        out = operator(*arguments, **(named or {}))
+        count = _FORMULAS.get(operator._overloadpacket)
+        if count is not None:
+            self.total += count(*arguments, **(named or {}), out_val=out)
+        return out
+
+
+def executed_flops(call: Callable[[], object], *, training: bool = False) -> int:
+    """Operations of the matrix products that ``call`` executes; for inference, unless it computes gradients."""
+    # Not in inference mode: there attention reaches the counter before a kernel is chosen.
+    with torch.set_grad_enabled(training), _Counter() as counter:
+        call()
+    return counter.total
 
 
 def products(device: str, dtype: torch.dtype, smoke: bool) -> dict[str, tuple[int, Callable[[], object]]]:
@@ -49,4 +56,16 @@ def _product(m: int, k: int, n: int, device: str, dtype: torch.dtype) -> Callabl
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *_: object, **__: object) -> int:
-    return sdpa_flop_count(query, key, value)
+    return sdpa_flop_count(query.shape, key.shape, value.shape)
+
+
+def _attention_backward_flops(gradient: Any, query: Any, key: Any, value: Any, *_: object, **__: object) -> int:
+    return sdpa_backward_flop_count(gradient.shape, query.shape, key.shape, value.shape)
+
+
+# PyTorch's, and the fused attention of CPUs, which it does not know.
+_FORMULAS: dict[Any, Callable[..., int]] = {
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+}

@@ -41,7 +41,7 @@ def _length(size: Sizes, settings: Settings) -> tuple[list[Measurement], Target]
         calls,
         device=settings.device,
         rounds=min(settings.rounds, ROUNDS),
-        block=0.0 if settings.smoke else BLOCK,
+        block=BLOCK if settings.device == "cpu" and not settings.smoke else settings.block,
     )
     a_window = _divided(timings, {_windows(n): n for n in counts})
     work = "length of the clip"

@@ -26,7 +26,7 @@ def describe(device: str) -> dict[str, Any]:
             "transformers": version("transformers"),
             "avfusion": avfusion.__version__,
         },
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": _git("rev-parse", "HEAD") or os.environ.get("COMMIT"),  # of a copy without its history
         "changed_since_commit": bool(_git("status", "--porcelain", "--", ".", *_without(WRITTEN_BY_BENCHMARKS))),
         "date": datetime.now(UTC).date().isoformat(),
     }

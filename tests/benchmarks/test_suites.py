@@ -108,17 +108,23 @@ def test_every_backend_executes_the_operations_of_its_products() -> None:
     def count(name: Any) -> int:
         projector = ours.projector(size)
         ours.encoder_of(projector).set_attn_implementation(name)
-        return executed_flops(lambda: projector(frames), projector)
+        return executed_flops(lambda: projector(frames))
 
     assert count("sdpa") == count("eager")
     assert 0 < count("prefix_sdpa") < count("sdpa")
 
 
-def test_frozen_weights_are_trained_again_afterwards() -> None:
-    projector = ours.projector(sizes.SMOKE)
-    projector.proj.bias.requires_grad_(False)
-    executed_flops(lambda: None, projector)
-    assert [name for name, p in projector.named_parameters() if not p.requires_grad] == ["proj.bias"]
+def test_operations_of_a_backward_pass_are_counted() -> None:
+    x, y = torch.randn(2, 1, 2, 3, 5, requires_grad=True).unbind()
+    products = 2 * 2 * 3 * 3 * 5  # of one head and window: two of them forwards, five backwards
+
+    def step() -> None:
+        attention = torch.nn.functional.scaled_dot_product_attention(x, y, y)
+        if torch.is_grad_enabled():
+            attention.sum().backward()
+
+    assert executed_flops(step) == 2 * products
+    assert executed_flops(step, training=True) == 7 * products
 
 
 def test_turns() -> None:

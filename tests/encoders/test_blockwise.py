@@ -15,6 +15,7 @@ from avfusion import (
     CheckpointError,
     InvalidTypeError,
     InvalidValueError,
+    RegularAudioEncoder,
     StreamingAudioEncoder,
     TokenStream,
     Video,
@@ -346,3 +347,9 @@ def test_pictures_in_chunks_are_the_whole_video(name: str) -> None:
     parts = [encoder(Video(*(value[:, a:b] for value in video))) for a, b in ((0, 1), (1, 4), (4, 5))]
     torch.testing.assert_close(torch.cat([part.tokens for part in parts], 1), whole.tokens, rtol=0, atol=1e-5)
     assert torch.equal(torch.cat([part.spans for part in parts], 1), whole.spans)
+
+
+def test_tells_the_rate_of_its_encoder() -> None:
+    regular = BlockwiseAudioEncoder(encoder=tiny.whisper(), block=0.2)
+    assert isinstance(regular, RegularAudioEncoder)
+    assert (regular.rate, regular.tokens_per_step) == (50.0, 1)

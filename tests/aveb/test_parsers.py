@@ -99,6 +99,9 @@ def test_choice(text: str, index: int | None) -> None:
         ("B. Lincoln", ["Washington", "A. Lincoln"], 1),
         ("I", ["cat", "dog"], None),
         ("three", ["three", "six"], 0),
+        ("There's a bird. There's no dog.", ["dog", "bird"], 1),
+        ("It doesn't contain a cat or a dog; it has a bird.", ["cat", "dog", "bird"], 2),
+        ("A ✗ B ✓ C ✗", ["cat", "dog", "bird"], 1),
         ("It's 50%.", ["5", "50%"], 1),
         ("yes", ["...", "yes"], 1),  # a candidate without a word is never contained
         ("no match", ["...", "yes"], None),

@@ -9,7 +9,7 @@ _FILLING = r"""(?:[\s,:'"(\[{<>=*-]|\b(?:be|been|necessarily|the|an?|options?|ch
     labels?|either|both|any|
     all|of|is|it|it's|its|that|this|just|exactly|really|actually|clearly|definitely|probably|likely|most|certainly|
     surely|
-    indeed|simply|think|thought|believe|say|said|choose|pick|go|going|with|to|as|was|were|for|by|from|in|about|on|
+    indeed|simply|think|thought|believe|say|said|choose|pick|go|going|with|to|as|was|were|for|by|from|in|about|on|contain|include|have|feature|
     match|fit|support|mention|
     show|suggest|indicate|correspond|sound|sounds|look|looks|like|seems?|appears?|hear|see|la|el|le|l'|die|der|das|des|
     opción|option|réponse|lettre)\b|是|为|選項|选项|の)*"""
@@ -23,7 +23,7 @@ REJECTED_BEFORE = re.compile(
     was))?|
     initially(?:\ \w+)?|at\ first(?:,?\ \w+)?|first\ (?:thought|guess|instinct|impression)|used\ to|tempted|
     no\ es|non\ è|não\ é|nicht|kein\w*|pas|ni|не|weder|noch)
-    |n't|❌|✗|✘|✖|不是|不选|不選|并非|並非|而不是|而非|排除|除了){_FILLING}$""",
+    |\bno(?=\s$)|n't|❌|不是|不选|不選|并非|並非|而不是|而非|排除|除了){_FILLING}$""",
     _FLAGS,
 )
 

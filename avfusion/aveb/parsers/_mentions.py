@@ -98,7 +98,7 @@ def _is_letter(text: str, letter: str, start: int, end: int, count: int) -> bool
     if (
         letter == "A"
         and re.match(rf"[^\S\n]+(?!{_NO_NOUN}\b)[\w\"']", after, re.IGNORECASE)
-        and not re.match(r"\s+[A-Z](?![\w'])", after)
+        and not re.match(r"\s+(?:\w+s\s+(?:than\s+)?|[>=]\s*)?[A-Z](?![\w'])", after)
     ):
         return False
     if letter == "I" and (

@@ -12,7 +12,7 @@ from torch import Tensor
 from avfusion.errors import MediaError
 from avfusion.media._limits import Gaps, MediaLimits, check_picture, check_pictures
 from avfusion.media._orientation import Matrix, display_matrix, to_tensor
-from avfusion.media._time import TICK, seconds
+from avfusion.media._time import TICK, BackwardsError, seconds
 from avfusion.types import Video
 
 
@@ -81,7 +81,7 @@ class Pictures:
                 self._next = max(0, math.floor((time + TICK) * self._frame_rate))
         else:
             if time < self.since - TICK:
-                raise MediaError(f"picture times go back, from {self.since:.3f} s to {time:.3f} s")
+                raise BackwardsError(f"picture times go back, from {self.since:.3f} s to {time:.3f} s")
             self._gaps.add(self.end, min(time, max(self.end, self._length)), since=self.since)
             self._keep(until=time)
             self._gap = time - self.since or self._gap
@@ -160,6 +160,11 @@ class Pictures:
         assert self._frame_rate is not None
         known = self._next / self._frame_rate
         return known if self.done else max(0.0, min(known, self.since))
+
+    @property
+    def ends_by_guess(self) -> bool:
+        """Whether nothing tells how long the last picture is shown, because it is the only one so far."""
+        return not self.done and self.end <= self.since
 
     def finish(self, *, fallback_duration: float) -> Video | None:
         """The pictures of the clip, or None where it has none."""

@@ -17,6 +17,7 @@ class Request(NamedTuple):
     video: bool
     audio: bool
     limits: MediaLimits
+    audio_track: int | None
 
 
 def checked(
@@ -29,6 +30,7 @@ def checked(
     audio: bool,
     require: Collection[str],
     limits: MediaLimits,
+    audio_track: int | None,
 ) -> Request:
     if frame_rate is not None and not 0 < frame_rate < math.inf:
         raise InvalidValueError(f"frame_rate: must be a positive number per second or None, found {frame_rate}")
@@ -48,4 +50,9 @@ def checked(
         raise InvalidValueError(f'require: must hold "video" or "audio" that is also read, found {require!r}')
     if not isinstance(limits, MediaLimits):
         raise InvalidTypeError(f"limits: must be MediaLimits, found {type(limits).__name__}")
-    return Request(start, math.inf if end is None else end, frame_rate, int(sample_rate), sides, video, audio, limits)
+    if audio_track is not None and (isinstance(audio_track, bool) or not isinstance(audio_track, int)):
+        raise InvalidTypeError(f"audio_track: must be a whole number or None, found {type(audio_track).__name__}")
+    if audio_track is not None and audio_track < 0:
+        raise InvalidValueError(f"audio_track: must be counted from 0, found {audio_track}")
+    end = math.inf if end is None else end
+    return Request(start, end, frame_rate, int(sample_rate), sides, video, audio, limits, audio_track)

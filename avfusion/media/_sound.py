@@ -6,12 +6,13 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import torch
-from av import AudioFrame, AudioResampler
+from av import AudioFrame, FFmpegError
 from torch import Tensor
 
 from avfusion.errors import MediaError
 from avfusion.media._limits import Gaps, MediaLimits, check_samples
-from avfusion.media._time import TICK, seconds
+from avfusion.media._resampling import Resampler, period
+from avfusion.media._time import TICK, BackwardsError, seconds
 from avfusion.types import Waveform
 
 JUMP = 0.1  # seconds by which a time may differ from the count of samples before it is a gap rather than rounding
@@ -56,7 +57,7 @@ class Sound:
         self._sample_rate = sample_rate
         self._limits = limits
         self._gaps = Gaps("sound", limits)
-        self._resampler: AudioResampler | None = None
+        self._resampler: Resampler | None = None
         self._kind: tuple[int, str, str] | None = None
         self._run_start = 0.0  # of the gapless stretch that goes on: when it began, and what it took since
         self._run_count = 0
@@ -75,35 +76,56 @@ class Sound:
             self.first = time
         self.end = max(self.end, time + lasts)
         self.done = time >= self._length + _LEAD
-        if self.done or time + lasts < -_LEAD:
+        if self.done:
             return 0.0
         kind, jump = (frame.sample_rate, frame.layout.name, frame.format.name), 0.0
         if kind != self._kind or abs(time - expected) > JUMP:
             if self._kind and time < expected - BACK:
-                raise MediaError(f"sound times go back, from {expected:.3f} s to {time:.3f} s")
+                raise BackwardsError(f"sound times go back, from {expected:.3f} s to {time:.3f} s")
             if self._kind is None:
                 self.begin = time
             else:
                 jump = time - expected
-                self._gaps.add(expected, time, since=expected)
+                self._gaps.add(max(0.0, expected), max(0.0, time), since=max(0.0, expected))
             self.close()
-            # Asked for integers FFmpeg mixes down without exceeding full scale; asked for floats it adds 3 dB.
-            self._resampler = AudioResampler(format="s32", layout="mono", rate=self._sample_rate)
             self._kind, self._run_start, self._run_count = kind, time, 0
             self._place = round((time - self.begin) * self._sample_rate)
             self._stop = max(self._stop, self._place)
         first, _ = self._edges()
         ahead = round((time + frame.samples / frame.sample_rate - self.begin) * self._sample_rate)
         check_samples(ahead - max(first, self._taken), self._limits)
+        if self._resampler is None:
+            self._open(frame)
+        else:
+            self._resample(frame)
         self._run_count += frame.samples
-        self._resample(frame)
         return jump if abs(jump) > JUMP else 0.0
+
+    def _open(self, frame: AudioFrame) -> None:
+        """Begins to resample with this frame, unless all of it lies before the clip.
+
+        What lies before is left out in whole periods of the two rates, so that a clip has the samples of the whole.
+        """
+        rate, step = frame.sample_rate, period(frame.sample_rate, self._sample_rate)
+        first = 0
+        if step <= _LEAD / 2 * rate:
+            first = max(0, math.floor((-_LEAD - self._run_start) * rate / step)) * step
+        skip = first - self._run_count
+        if skip >= frame.samples:
+            return
+        assert skip >= 0
+        self._place += first * self._sample_rate // rate
+        self._stop = max(self._stop, self._place)
+        try:
+            self._resampler = Resampler(frame, self._sample_rate, skip)
+        except (FFmpegError, ValueError) as error:
+            kind = f"{frame.layout.name}, {frame.format.name}, {rate} Hz"
+            raise MediaError(f"its sound ({kind}) cannot be mixed down to one channel") from error
+        self._resample(frame)
 
     def _resample(self, frame: AudioFrame | None) -> None:
         assert self._resampler is not None
         for out in self._resampler.resample(frame):
-            if out is None:  # what a resampler with nothing to do answers to the end of the stream
-                continue
             samples = torch.frombuffer(bytearray(out.planes[0]), dtype=torch.int32)[: out.samples]
             # What comes again is left out: what has been taken cannot be replaced.
             fresh = samples[max(0, self._stop - self._place) :]

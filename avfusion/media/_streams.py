@@ -1,22 +1,28 @@
 """Which streams of a file are read, and their frames."""
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
-from av import AudioFrame, AudioStream, FFmpegError, VideoFrame, VideoStream
+from av import AudioFrame, AudioLayout, AudioStream, VideoFrame, VideoStream
 from av.container import InputContainer
 from av.stream import Disposition
 
 from avfusion.errors import MediaError
 from avfusion.media._time import seconds
-from avfusion.media._truncation import Stated
+
+_Stream = TypeVar("_Stream", VideoStream, AudioStream)
 
 
 def choose_streams(
-    container: InputContainer, *, video: bool, audio: bool
+    container: InputContainer, *, video: bool, audio: bool, audio_track: int | None = None
 ) -> tuple[VideoStream | None, AudioStream | None]:
-    """The streams to read: those that FFmpeg thinks best."""
+    """The streams to read: of those that can be decoded, the ones that FFmpeg thinks best.
+
+    Raises:
+        MediaError: a file that has none of what is asked for, or not that track.
+    """
     # A cover picture is an attachment of its own time, not something on display.
     moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     sounding = list(container.streams.audio)
@@ -24,51 +30,43 @@ def choose_streams(
         held = " and ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         asked = " or ".join(kind for kind, wanted in (("video", video), ("audio", audio)) if wanted)
         raise MediaError(f"holds no {asked} ({held})")
-    best = {type(stream): stream for stream in (container.streams.best("video"), container.streams.best("audio"))}
-    picture = next((stream for stream in moving if stream is best.get(VideoStream)), moving[0] if moving else None)
-    if picture is not None and picture.frames == 1:  # an AVIF sequence holds its first picture beside itself
-        picture = max(moving, key=lambda stream: stream.frames)
-    sound = next((stream for stream in sounding if stream is best.get(AudioStream)), sounding[0] if sounding else None)
-    for stream in (picture if video else None, sound if audio else None):
-        if stream is not None and stream.codec_context is None:
-            raise MediaError(f"its {stream.type} is of a kind that FFmpeg cannot decode")
-    if picture is not None and video and picture.disposition & Disposition.dependent:
-        raise MediaError("is an image in tiles, which FFmpeg alone does not put together; pillow-heif's opener does")
+    if audio and audio_track is not None:
+        if audio_track >= len(sounding):
+            raise MediaError(f"holds no audio track {audio_track}: it has {len(sounding)}, counted from 0")
+        sounding = [sounding[audio_track]]
+    picture = _best(moving, container.streams.best("video")) if video else None
+    sound = _best(sounding, container.streams.best("audio")) if audio else None
     if picture is not None:
+        if picture.frames == 1:  # an AVIF sequence holds its first picture beside itself
+            picture = max(moving, key=lambda stream: stream.frames)
+        if picture.disposition & Disposition.dependent:
+            raise MediaError(
+                "is an image in tiles, which FFmpeg alone does not put together; pillow-heif's opener does"
+            )
         picture.thread_type = "AUTO"
-    return picture if video else None, sound if audio else None
+    if sound is not None:
+        _forget_order(sound)
+    return picture, sound
 
 
-def decode(
-    container: InputContainer,
-    streams: Sequence[VideoStream | AudioStream | None],
-    stated: Stated,
-    *,
-    damaged: Callable[[str], None] | None = None,
-) -> Iterator[VideoFrame | AudioFrame]:
-    """The frames of these streams as they come, while ``stated`` sees every packet.
+def _best(streams: Sequence[_Stream], best: object) -> _Stream | None:
+    """The best of these that can be decoded; None of none."""
+    known = [stream for stream in streams if stream.codec_context is not None]
+    if streams and not known:
+        raise MediaError(f"its {streams[0].type} is of a kind that FFmpeg cannot decode")
+    return next((stream for stream in known if stream is best), known[0] if known else None)
 
-    A damaged packet is an error, unless ``damaged`` is to be told of it, and of which type its stream is.
+
+def _forget_order(sound: AudioStream) -> None:
+    """Makes channels in an order of the file's own plain channels.
+
+    PyAV frees the names of such an order twice. What it is given here, in their place, is freed once.
     """
-    for packet in container.demux():
-        stated.see(packet)
-        if not any(packet.stream is stream for stream in streams):
-            continue
-        if packet.is_corrupt:
-            if damaged is None:
-                raise MediaError("is damaged or cut short: it holds an incomplete packet")
-            damaged(packet.stream.type)  # and still it may be whole: what was lost can lie before it
-        try:
-            decoded = packet.decode()
-        except FFmpegError:
-            if damaged is None:
-                raise
-            if not packet.is_corrupt:
-                damaged(packet.stream.type)
-            continue
-        for frame in decoded:
-            if isinstance(frame, (VideoFrame, AudioFrame)):
-                yield frame
+    layout = sound.codec_context.layout
+    with contextlib.suppress(UnicodeDecodeError):
+        if "(" not in layout.name:
+            return
+    sound.codec_context.layout = AudioLayout(f"{layout.nb_channels} channels")
 
 
 def first_frames(frames: Iterator[VideoFrame | AudioFrame], streams: int) -> list[VideoFrame | AudioFrame]:
@@ -85,11 +83,14 @@ def first_frames(frames: Iterator[VideoFrame | AudioFrame], streams: int) -> lis
 
 def beginning(container: InputContainer, head: Sequence[VideoFrame | AudioFrame]) -> Fraction:
     """Where the file begins on its own clock, given its first frames."""
-    stated = Fraction(container.start_time or 0, 1_000_000)
-    starts = [seconds(stream.start_time, stream.time_base) for stream in container.streams]
-    starts += [seconds(frame.pts, frame.time_base) for frame in head]
-    # What FFmpeg states is rounded to microseconds, and now and then later than the first frame.
-    return min((at for at in starts if at is not None and at - stated < Fraction(1, 500_000)), default=stated)
+    # Subtitles and data may begin at any time, and FFmpeg counts them in.
+    starts = [
+        seconds(stream.start_time, stream.time_base)
+        for stream in (*container.streams.video, *container.streams.audio)
+        if not stream.disposition & Disposition.attached_pic
+    ]
+    known = [at for at in starts if at is not None] or [Fraction(container.start_time or 0, 1_000_000)]
+    return min([*known, *(at for frame in head if (at := seconds(frame.pts, frame.time_base)) is not None)])
 
 
 def key_before(stream: VideoStream | AudioStream, time: Fraction) -> Fraction | None:

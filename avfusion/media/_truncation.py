@@ -1,84 +1,88 @@
 """Whether a file holds as much as it states."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from avfusion.errors import MediaError
+from avfusion.media._sizes import correct_size
 from avfusion.media._time import seconds
 
 _TOLERANCE = 0.25  # seconds: containers round their lengths, and encoders' padding is counted or not
 _EBML, _SEGMENT = bytes.fromhex("1A45DFA3"), bytes.fromhex("18538067")
+_ASF, _ASF_FILE = bytes.fromhex("3026B2758E66CF11"), bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
 _OGG_PAGE = 65307  # bytes of the longest
-# What the length of other formats comes from is an estimate, from a bit rate or from the last packet there is.
-_STATING = ("mov", "matroska", "webm", "flac", "flv", "asf", "avi", "w64", "caf", "aiff")
 
 
 class Stated:
-    """Compares the lengths that a container states with the packets that come out of it."""
+    """Compares what a container states about its length with the packets that come out of it.
+
+    A length in seconds is believed of FLAC alone: elsewhere it may be of another stream, of before an edit, or a guess.
+    """
 
     def __init__(self, container: InputContainer) -> None:
         names = container.format.name.split(",")
-        streams = [stream for stream in container.streams if stream.type in ("video", "audio")]
-        # An MP3 states its length in the header that also tells where the encoder's delay ends.
-        stating = any(name in _STATING for name in names) or (
-            "mp3" in names and any(stream.start_time for stream in streams)
-        )
-        self._total = Fraction(container.duration or 0, 1_000_000) if stating else Fraction(0)
-        # Elsewhere FFmpeg gives a stream the length of the whole.
-        self._lengths = {
-            stream.index: seconds(stream.duration, stream.time_base) or Fraction(0)
-            for stream in streams
-            if "mov" in names and not stream.disposition & Disposition.attached_pic
-        }
-        self._ends: dict[int, Fraction] = {}
-        self._steps: dict[int, Fraction] = {}
+        self._total = Fraction(container.duration or 0, 1_000_000) if "flac" in names else Fraction(0)
+        self._indexed = "mov" in names
+        self._end = Fraction(0)
+        self._last: dict[int, int] = {}
 
     def see(self, packet: "Packet[Any]") -> None:
-        if packet.pts is None or packet.time_base is None:
-            return
-        index = packet.stream_index
-        end = (packet.pts + (packet.duration or 0)) * packet.time_base
-        before = self._ends.get(index, end)
-        if not packet.duration:  # its length is unknown: it may last as long as any before
-            self._steps[index] = max(self._steps.get(index, Fraction(0)), end - before)
-        self._ends[index] = max(before, end)
+        if packet.pts is not None and packet.time_base is not None:
+            self._end = max(self._end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+        at = packet.dts if packet.dts is not None else packet.pts
+        if at is not None:
+            self._last[packet.stream_index] = max(self._last.get(packet.stream_index, at), at)
 
-    def check(self) -> None:
-        """Raises MediaError if the file ended before it should."""
-        ends = {index: end + self._steps.get(index, 0) for index, end in self._ends.items()}
-        pairs = [(length, ends.get(index, Fraction(0))) for index, length in self._lengths.items()]
-        pairs.append((self._total, max(ends.values(), default=Fraction(0))))
-        # Some formats count their length from 0 and some from their first packet: the end on the clock serves both.
-        lost, length, end = max((length - end, length, end) for length, end in pairs)
-        if lost > _TOLERANCE:
-            raise MediaError(f"is cut short: it states {float(length):.2f} s and holds {float(end):.2f} s")
+    def check(self, streams: Sequence[VideoStream | AudioStream | None]) -> None:
+        """Raises MediaError if the file ended before these streams should."""
+        if self._total - self._end > _TOLERANCE:
+            raise _cut_short(self._total, self._end)
+        for stream in streams if self._indexed else ():
+            if stream is None or not len(stream.index_entries):
+                continue
+            last = stream.index_entries[len(stream.index_entries) - 1].timestamp
+            stated, held = (seconds(at, stream.time_base) for at in (last, self._last.get(stream.index, 0)))
+            if stated is not None and held is not None and stated - held > _TOLERANCE:
+                raise _cut_short(stated, held)
+
+
+def _cut_short(stated: Fraction, held: Fraction) -> MediaError:
+    return MediaError(f"is cut short: it states {float(stated):.2f} s and holds {float(held):.2f} s")
 
 
 def bytes_are_missing(path: Path) -> bool:
-    """Whether a WAV, AVI, AIFF, Matroska or Ogg file ends before it says; FFmpeg tells only of what is left."""
+    """Whether a file ends before its header says, or in the middle of its last page."""
     size = path.stat().st_size
     with path.open("rb") as file:
+        correction = correct_size(file)
+        if correction is not None:
+            return correction.missing > 0
+        file.seek(0)
         head = file.read(4096)
         file.seek(max(0, size - _OGG_PAGE))
         tail = file.read(_OGG_PAGE)
-    if head[:4] in (b"RIFF", b"FORM"):
-        stated = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        stated = int.from_bytes(head[4:8], "little")
         # Writers that cannot go back leave a number without meaning.
         return stated < 0x7FFFF000 and stated + 8 > size + 1
     if head[:4] == _EBML:
         segment = head.find(_SEGMENT) + 4
         end = _ebml_end(head, segment)
         return segment > 4 and end is not None and end > size
+    if head[:8] == _ASF:
+        return _asf_size(head) > size
+    if head[:3] == b"ID3" or head[:2] in (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"):
+        return _mp3_end(head) > size
     if head[:4] == b"OggS":
         page = tail[max(0, tail.rfind(b"OggS")) :].ljust(27, b"\0")
-        segments = page[27 : 27 + page[26]]
-        whole = len(page) >= 27 + page[26] + sum(segments)
-        return not (whole and page[5] & 4)  # the flag of a stream's last page
+        return len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
     return False
 
 
@@ -87,3 +91,25 @@ def _ebml_end(data: bytes, at: int) -> int | None:
     width = 9 - data[at].bit_length() if at < len(data) and data[at] else 8
     value = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
     return None if value == (1 << 7 * width) - 1 else at + width + value  # all ones: unknown
+
+
+def _asf_size(head: bytes) -> int:
+    """Bytes of an ASF file as it states them; 0 for one that was written as it went."""
+    at = head.find(_ASF_FILE)
+    if at < 0 or at + 92 > len(head):
+        return 0
+    is_broadcast = head[at + 88] & 1
+    return 0 if is_broadcast else int.from_bytes(head[at + 40 : at + 48], "little")
+
+
+def _mp3_end(head: bytes) -> int:
+    """Where the frames of an MP3 end that counts their bytes in its first; 0 for another."""
+    at = max(head.find(b"Xing"), head.find(b"Info"))
+    if at < 0 or at + 16 > len(head):
+        return 0
+    flags = int.from_bytes(head[at + 4 : at + 8], "big")
+    if not flags & 2:
+        return 0
+    place = at + (12 if flags & 1 else 8)
+    # Counted from its first frame, 4 bytes and side information of 9 to 32 before this; and tags may be counted in.
+    return int.from_bytes(head[place : place + 4], "big") - 128

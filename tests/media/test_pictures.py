@@ -98,7 +98,7 @@ def test_a_cut_has_the_same_pictures_as_the_whole(tmp_path: Path, suffix: str, f
 
 
 def test_a_seek_that_lands_too_late_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from avfusion.media import _load
+    from avfusion.media import _clip
 
     path = write(
         tmp_path / "clip.mp4",
@@ -106,17 +106,17 @@ def test_a_seek_that_lands_too_late_loses_nothing(tmp_path: Path, monkeypatch: p
         times=[index / 10 for index in range(60)],
     )
     expected = load_media(path, start=2.5).video.pixels
-    monkeypatch.setattr(_load, "PREROLL", -1.0)
+    monkeypatch.setattr(_clip, "PREROLL", -1.0)
     assert torch.equal(load_media(path, start=2.5).video.pixels, expected)
 
 
 def test_a_cut_decodes_little_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from avfusion.media import _load
+    from avfusion.media import _clip
 
     path = write(tmp_path / "clip.mp4", pixels=grey([4] * 200), times=[index / 10 for index in range(200)])
     seen = []
-    add = _load.Pictures.add
-    monkeypatch.setattr(_load.Pictures, "add", lambda self, frame: (seen.append(frame.time), add(self, frame))[1])
+    add = _clip.Pictures.add
+    monkeypatch.setattr(_clip.Pictures, "add", lambda self, frame: (seen.append(frame.time), add(self, frame))[1])
     load_media(path, start=15.0, end=16.0)
     assert min(seen) > 13.0
     assert max(seen) < 17.0

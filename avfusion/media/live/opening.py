@@ -15,6 +15,7 @@ from avfusion.errors import InvalidTypeError, InvalidValueError, MediaError
 from avfusion.media._formats import DEVICES
 from avfusion.media._limits import MediaLimits, decoder_options, limit_stream
 from avfusion.media._opening import MediaFile, open_container, open_file, shown
+from avfusion.media._sizes import CorrectedFile
 from avfusion.media._streams import choose_streams
 from avfusion.media.live.network import OPTIONS, NetworkStream
 from avfusion.media.live.pipe import Pipe
@@ -61,6 +62,7 @@ def open_source(
     options: Mapping[str, str] | None,
     video: bool,
     audio: bool,
+    audio_track: int | None = None,
     timeout: float,
     limits: MediaLimits,
 ) -> Opened:
@@ -89,7 +91,7 @@ def open_source(
         else:
             file, pipe = _file(place, timeout)
             container = open_container(file, limits=limits, format=format, options=options)
-        pictured, sounding = choose_streams(container, video=video, audio=audio)
+        pictured, sounding = choose_streams(container, video=video, audio=audio, audio_track=audio_track)
         limit_stream(pictured, limits)
     except (av.FFmpegError, OSError, MediaError) as error:
         for opened in (container, pipe or file):
@@ -172,7 +174,7 @@ def _file(place: Path | int | IO[bytes], timeout: float) -> tuple[MediaFile, Pip
     if isinstance(place, Path):
         mode = _mode(place)
         if mode is None or not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
-            return MediaFile(open_file(place), place.name, timeout=timeout), None
+            return MediaFile(CorrectedFile(open_file(place)), place.name, timeout=timeout), None
         pipe = Pipe(os.open(place, os.O_RDONLY | os.O_NONBLOCK), timeout=timeout, owned=True)
     elif not isinstance(place, int) and place.seekable():
         return MediaFile(place, str(getattr(place, "name", "")), timeout=timeout), None

@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 from av import AudioFrame, FFmpegError, VideoFrame
 
 from avfusion.errors import MediaError
+from avfusion.media._decoding import decode, packets_of
 from avfusion.media._limits import LimitError, MediaLimits
 from avfusion.media._pictures import Pictures, Seen
 from avfusion.media._sound import Heard, Sound
-from avfusion.media._streams import beginning, decode, first_frames, key_before
+from avfusion.media._streams import beginning, first_frames, key_before
 from avfusion.media._time import PREROLL, TICK, seconds
+from avfusion.media._timeline import Timeline
 from avfusion.media._truncation import Stated, bytes_are_missing
 from avfusion.media.live.backlog import Backlog, ClosedError, Piece
 from avfusion.media.live.chunk import FaultKind, LiveFault, Stream, merged
 from avfusion.media.live.opening import Opened, is_timeout
-from avfusion.media.live.timeline import Timeline
 
 _AHEAD = 10.0  # seconds that a live clock may go ahead at once, beyond those that passed
 _FAR = 5.0  # seconds ahead from which looking for a place in a file is quicker than decoding up to it
@@ -130,13 +131,12 @@ class Reader:
     def _frames(self) -> Iterator[VideoFrame | AudioFrame]:
         """The source's frames up to its end, however it comes about."""
         opened = self._opened
+        streams = opened.pictured, opened.sounding
         try:
             again = True
             while again:
                 again = False
-                for frame in decode(
-                    opened.container, (opened.pictured, opened.sounding), self._stated, damaged=self._damaged
-                ):
+                for frame in decode(packets_of(opened.container, streams, self._stated), self._damaged):
                     yield frame
                     if opened.file is not None:
                         opened.file.deadline.restart()  # it is for the next frame, not for whoever takes them
@@ -144,7 +144,7 @@ class Reader:
                         break
             if opened.file is not None:
                 opened.file.check()
-            self._stated.check()
+            self._stated.check(streams)
             if opened.path is not None and bytes_are_missing(opened.path):
                 raise MediaError("is cut short: bytes are missing at its end")
         except MediaError as error:
@@ -216,7 +216,7 @@ class Reader:
             self._kinds[stream] = kind
             self._fault("format", stream, 1, f"{words} from here on")
 
-    def _damaged(self, kind: str) -> None:
+    def _damaged(self, kind: str, *told: object) -> None:
         self._fault("corrupt", _STREAMS[kind], 1, "packets or pictures were damaged, or came out of order")
 
     def _fault(self, kind: FaultKind, stream: Stream | None, amount: float, words: str) -> None:

@@ -159,6 +159,7 @@ def open_live(
     size: int | tuple[int, int] | None = None,
     video: bool = True,
     audio: bool = True,
+    audio_track: int | None = None,
     chunk_seconds: float = 0.5,
     realtime: bool | None = None,
     on_lag: OnLag = "skip",
@@ -203,6 +204,7 @@ def open_live(
         size: ``(height, width)`` of the pictures, or one number for both.
         video: whether to read pictures.
         audio: whether to read sound.
+        audio_track: which sound to read where there are several, as for :func:`load_media`.
         chunk_seconds: that a chunk stands for.
         realtime: whether time passes by itself: the clock's for a file.
         on_lag: ``"skip"``, ``"slow"`` or ``"wait"``.
@@ -237,10 +239,10 @@ def open_live(
     """
     if frame_rate is None:
         raise InvalidValueError("frame_rate: must be a positive number per second, found None")
-    request = checked(frame_rate, sample_rate, 0.0, None, size, video, audio, (), limits)
+    request = checked(frame_rate, sample_rate, 0.0, None, size, video, audio, (), limits, audio_track)
     kept = Kept(frame_rate, request.sample_rate, request.size, limits)
     halvings = _checked(frame_rate, chunk_seconds, on_lag, max_lag, lowest_frame_rate, max_wait, timeout)
-    asked: dict[str, Any] = {"timeout": timeout, "limits": limits}
+    asked: dict[str, Any] = {"audio_track": audio_track, "timeout": timeout, "limits": limits}
     inputs = [open_source(source, format=format, options=options, video=video, audio=audio and sound is None, **asked)]
     try:
         if sound is not None:

@@ -7,11 +7,11 @@ import torch
 
 from avfusion.media import MediaLimits
 from avfusion.media._sound import Heard
+from avfusion.media._timeline import Timeline
 from avfusion.media.live.assembly import Assembly
 from avfusion.media.live.backlog import Backlog, ClosedError, Piece
 from avfusion.media.live.chunk import LiveFault
 from avfusion.media.live.pace import Pace
-from avfusion.media.live.timeline import Timeline
 
 TENTH = Fraction(1, 10)
 

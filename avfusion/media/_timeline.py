@@ -3,6 +3,10 @@
 from fractions import Fraction
 from typing import NamedTuple
 
+from av import AudioFrame, VideoFrame
+
+from avfusion.media._time import seconds
+
 BACK = Fraction(1, 2)  # seconds that times may go back: rounding, and sound that comes twice
 _WAIT = 1.0  # seconds of waiting that are more than jitter
 
@@ -49,6 +53,17 @@ class Timeline:
         ended = time + shift + lasts
         self._ends[stream] = max(ended, self._ends.get(stream, ended))
         return Fit(shift, float(jump))
+
+    def place(self, frame: VideoFrame | AudioFrame, zero: Fraction) -> None:
+        """Puts a frame where it belongs; ``zero`` is what the clock calls 0."""
+        at = seconds(frame.pts, frame.time_base)
+        if at is None or frame.time_base is None:
+            return
+        if isinstance(frame, VideoFrame):
+            kind, lasts = "visual", seconds(frame.duration, frame.time_base) or Fraction(0)
+        else:
+            kind, lasts = "audio", Fraction(frame.samples, frame.sample_rate)
+        frame.pts = round((at + self.fit(kind, at - zero, lasts).shift) / frame.time_base)
 
     def forget(self) -> None:
         """Takes the next times as they are: the source was told to go elsewhere."""

@@ -1,0 +1,131 @@
+"""From the packets of a container to decoded pictures and sound."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+from av import AudioFrame, AudioStream, FFmpegError, VideoFrame, VideoStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import PictureType
+
+from avfusion.media._damage import Damaged
+from avfusion.media._time import seconds
+from avfusion.media._truncation import Stated
+
+_BARE = ("aac", "ac3", "amr", "dts", "eac3", "loas", "mp3")  # frames after one another, and what may lie between them
+_SAMPLES = ("aiff", "au", "caf", "w64", "wav")  # whose last packet is as long as what is left
+_HELD = 2**26  # bytes that are kept in the hope of a later picture to begin with
+
+Frames = Iterator[VideoFrame | AudioFrame]
+
+
+class MissedError(Exception):
+    """Decoding did not begin where it should have: the file has to be read from its beginning."""
+
+
+def packets_of(
+    container: InputContainer, streams: Sequence[VideoStream | AudioStream | None], stated: Stated
+) -> "Iterator[Packet[Any]]":
+    """The packets of these streams as they come, while ``stated`` sees every packet."""
+    for packet in container.demux():
+        stated.see(packet)
+        if any(packet.stream is stream for stream in streams):
+            yield packet
+
+
+def decode(packets: "Iterable[Packet[Any]]", damaged: Damaged) -> Frames:
+    """The frames of packets as they come; ``damaged`` is told of what cannot be decoded."""
+    begun: set[int] = set()
+    pending: tuple[str, str, Fraction | None, FFmpegError | None] | None = None
+    for packet in packets:
+        names = packet.stream.container.format.name.split(",")
+        kind, what = packet.stream.type, ""
+        error: FFmpegError | None = None
+        if pending is not None and packet.size:
+            damaged(*pending)
+            pending = None
+        if kind == "audio" or packet.is_keyframe:
+            begun.add(packet.stream_index)
+        if packet.is_corrupt:  # and still it may be whole: what was lost can lie before it
+            what = "an incomplete packet"
+        try:
+            decoded = packet.decode()
+        except FFmpegError as caught:
+            error = caught
+            decoded, what = [], what or "a packet that cannot be decoded"
+            if any(name in _BARE for name in names) and not _is_frame(packet):
+                what = ""
+        if any(name in _SAMPLES for name in names) and packet.is_corrupt:
+            what = ""
+        # A recording may begin between two pictures that can be decoded alone.
+        if what and packet.stream_index in begun:
+            fault = kind, what, seconds(packet.pts, packet.time_base), error
+            if any(name in _BARE for name in names):
+                pending = fault  # the last frame of a recording that was stopped is seldom whole
+            else:
+                damaged(*fault)
+        for frame in decoded:
+            if isinstance(frame, (VideoFrame, AudioFrame)):
+                yield frame
+
+
+def decode_from(
+    packets: "Iterable[Packet[Any]]", pictured: VideoStream, since: Fraction, damaged: Damaged, *, sought: bool
+) -> Frames:
+    """The same from the last picture before ``since`` on that can be decoded alone, and sound from its beginning.
+
+    Raises:
+        MissedError: pictures that cannot be decoded so.
+    """
+    held = _Held(pictured, since, sought=sought)
+    first = True
+    for frame in decode(held.take(packets), damaged):
+        if isinstance(frame, VideoFrame) and held.key is not None:
+            if frame.pts is None:
+                raise MissedError
+            if first and frame.pts < held.key:
+                continue  # it refers to what was left out
+            if first and (frame.pts > held.key or not frame.key_frame or frame.pict_type != PictureType.I):
+                raise MissedError
+            first = False
+        yield frame
+
+
+class _Held:
+    """Leaves out packets of pictures that are not needed.
+
+    Attributes:
+        key: when the picture is shown with which decoding begins, in ticks; None for the first of the file.
+    """
+
+    def __init__(self, pictured: VideoStream, since: Fraction, *, sought: bool) -> None:
+        self.key: int | None = None
+        self._pictured, self._since, self._sought = pictured, since, sought
+
+    def take(self, packets: "Iterable[Packet[Any]]") -> "Iterator[Packet[Any]]":
+        held: list[Packet[Any]] = []
+        size, holds = 0, True
+        for packet in packets:
+            if packet.stream is not self._pictured or not holds:
+                yield packet
+                continue
+            shown = seconds(packet.pts, packet.time_base)
+            alone = packet.is_keyframe and shown is not None and shown <= self._since
+            if self._sought and not held and not alone:
+                raise MissedError
+            if alone and (held or self._sought):
+                self.key, held, size = packet.pts, [], 0
+            held.append(packet)
+            size += packet.size
+            comes = seconds(packet.dts, packet.time_base)
+            if packet.size == 0 or size > _HELD or (comes is not None and comes > self._since):
+                holds = False
+                yield from held
+                held = []
+        yield from held
+
+
+def _is_frame(packet: "Packet[Any]") -> bool:
+    """Whether a packet of a format without a container begins as its frames do, rather than as a tag."""
+    return bytes(packet)[:1] in (b"\xff", b"\x0b", b"\x7f", b"\x56") and bytes(packet)[1:2] > b"\x70"

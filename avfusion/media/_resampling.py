@@ -1,0 +1,65 @@
+"""Sound of any layout and rate to mono at another rate."""
+
+import itertools
+import math
+
+from av import AudioFrame
+from av.filter import Graph
+
+
+class Resampler:
+    """Resamples sound of one kind, as it comes.
+
+    Args:
+        frame: the first; all are like it.
+        rate: samples a second of what comes out.
+        skip: samples of the first that are left out.
+    """
+
+    def __init__(self, frame: AudioFrame, rate: int, skip: int = 0) -> None:
+        self._graph = Graph()
+        source = self._graph.add(
+            "abuffer",
+            sample_rate=str(frame.sample_rate),
+            sample_fmt=frame.format.name,
+            channel_layout=frame.layout.name,
+            time_base=f"1/{frame.sample_rate}",
+        )
+        nodes = [source]
+        if skip:
+            nodes.append(self._graph.add("atrim", f"start_sample={skip}"))
+        if weights := _weights(frame):
+            nodes.append(self._graph.add("pan", "mono|c0=" + "+".join(f"{by:.17f}*c{at}" for at, by in weights)))
+        # Asked for integers FFmpeg mixes down without exceeding full scale; asked for floats it adds 3 dB.
+        nodes.append(self._graph.add("aformat", f"sample_fmts=s32:channel_layouts=mono:sample_rates={rate}"))
+        nodes.append(self._graph.add("abuffersink"))
+        for node, following in itertools.pairwise(nodes):
+            node.link_to(following)
+        self._graph.configure()
+
+    def resample(self, frame: AudioFrame | None) -> list[AudioFrame]:
+        """What has become known with this frame; the rest, with None."""
+        self._graph.push(frame)
+        out: list[AudioFrame] = []
+        while True:
+            try:
+                piece = self._graph.pull()
+            except (BlockingIOError, EOFError):
+                return out
+            assert isinstance(piece, AudioFrame)
+            out.append(piece)
+
+
+def _weights(frame: AudioFrame) -> list[tuple[int, float]]:
+    """Channels with their shares, of a layout that FFmpeg does not mix down by itself."""
+    name, count = frame.layout.name, frame.layout.nb_channels
+    if name.startswith("ambisonic"):
+        return [(0, 1.0)]  # what comes from everywhere
+    if name == f"{count} channels" and (count > 1):
+        return [(channel, 1 / count) for channel in range(count)]
+    return []
+
+
+def period(rate_in: int, rate_out: int) -> int:
+    """Samples after which two rates meet again."""
+    return rate_in // math.gcd(rate_in, rate_out)

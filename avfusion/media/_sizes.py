@@ -1,0 +1,213 @@
+"""Sizes in the headers of uncompressed sound that say nothing, or the wrong thing.
+
+A writer that cannot go back, to a pipe or because it was killed, leaves a placeholder where the size of the sound
+belongs; others count the header in, or round. Such a file is read as if the size were that of what is there, so that
+it gives the samples of the file with the right size.
+"""
+
+import struct
+from typing import IO, NamedTuple
+
+_OPEN = 0x7FFF0000  # and more: what writers put for "unknown" in 32 bits, give or take a header
+_OPEN_64 = 1 << 62
+_W64 = bytes.fromhex("2E91CF11A5D628DB04C10000")
+_AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}  # a sample, by encoding
+
+
+class Block(NamedTuple):
+    """Where the samples of a file are.
+
+    Attributes:
+        start: byte at which they begin.
+        size: their bytes, as the header says.
+        field: byte at which the header says so.
+        code: how, for :mod:`struct`.
+        extra: what the header counts in.
+        step: bytes of a sample of all channels; 1 where it is not known.
+    """
+
+    start: int
+    size: int
+    field: int
+    code: str
+    extra: int
+    step: int
+
+
+class Correction(NamedTuple):
+    """What has to be changed of a header.
+
+    Attributes:
+        place: byte at which the change begins.
+        data: the bytes there.
+        missing: how many bytes of sound the file is short of, if it is cut short.
+    """
+
+    place: int
+    data: bytes
+    missing: int
+
+
+def correct_size(file: IO[bytes]) -> Correction | None:
+    """The correction that a sound file needs; None for one that needs none, or is of another kind."""
+    total = file.seek(0, 2)
+    file.seek(0)
+    head = file.read(16)
+    try:
+        block = _find(file, head, total)
+    except (struct.error, OverflowError):  # the header is cut short
+        return None
+    if block is None:
+        return None
+    there = total - block.start
+    unknown = block.size <= 0 or block.size >= (_OPEN if block.code[-1] in "Ii" else _OPEN_64)
+    if unknown and block.size <= there and block.size != 0:
+        unknown = False  # a large file indeed
+    if block.size == 0 and _are_chunks(file, head, block.start, total):
+        return None  # it holds no sound, and says so
+    size = there if unknown else min(block.size, there)
+    size -= size % block.step
+    # Two bytes over, or the size of the whole file, are mistakes; more than that has been lost.
+    missing = block.size - there if not unknown and block.size - there > block.start + 8 else 0
+    if size == block.size or size <= 0 or size + block.extra >= (1 << 32 if block.code[-1] in "Ii" else 1 << 63):
+        return None
+    return Correction(block.field, struct.pack(block.code, size + block.extra), missing)
+
+
+def _find(file: IO[bytes], head: bytes, total: int) -> Block | None:
+    kind, form = head[:4], head[8:12]
+    if kind in (b"RIFF", b"RIFX", b"RF64", b"BW64") and form == b"WAVE":
+        return _find_wave(file, kind, total)
+    if kind == b"FORM" and form in (b"AIFF", b"AIFC"):
+        return _find_aiff(file, total)
+    if head == b"riff" + _W64:
+        return _find_w64(file, total)
+    if kind == b"caff":
+        return _find_caf(file, total)
+    if kind == b".snd":
+        return _find_au(file)
+    return None
+
+
+def _find_wave(file: IO[bytes], kind: bytes, total: int) -> Block | None:
+    order, at, step, wide = (">" if kind == b"RIFX" else "<"), 12, 1, None
+    while at + 8 <= total:
+        file.seek(at)
+        name, size = struct.unpack(f"{order}4sI", file.read(8))
+        if name == b"fmt ":
+            code, *_, align, _ = struct.unpack(f"{order}HHIIHH", file.read(16))
+            step = align if code in (1, 3, 6, 7, 0xFFFE) and align else 1
+        elif name == b"ds64":
+            wide = (at + 16, *struct.unpack("<8xQ", file.read(16)))
+        elif name == b"data":
+            if kind in (b"RF64", b"BW64") and size == 0xFFFFFFFF and wide is not None:
+                return Block(at + 8, wide[1], wide[0], "<Q", 0, step)
+            return Block(at + 8, size, at + 4, f"{order}I", 0, step)
+        at += 8 + size + size % 2
+    return None
+
+
+def _find_aiff(file: IO[bytes], total: int) -> Block | None:
+    at, step = 12, 1
+    while at + 8 <= total:
+        file.seek(at)
+        name, size = struct.unpack(">4sI", file.read(8))
+        if name == b"COMM":
+            channels, _, bits = struct.unpack(">HIH", file.read(8))
+            step = max(1, channels * ((bits + 7) // 8))
+        elif name == b"SSND":
+            # The size may be a placeholder below that of the fields counted in.
+            return Block(at + 16, max(0, size - 8), at + 4, ">I", 8, step)
+        at += 8 + size + size % 2
+    return None
+
+
+def _find_w64(file: IO[bytes], total: int) -> Block | None:
+    at, step = 40, 1
+    while at + 24 <= total:
+        file.seek(at)
+        name, size = struct.unpack("<16sQ", file.read(24))
+        if name[:4] == b"fmt ":
+            code, *_, align, _ = struct.unpack("<HHIIHH", file.read(16))
+            step = align if code in (1, 3, 6, 7, 0xFFFE) and align else 1
+        elif name[:4] == b"data":
+            return Block(at + 24, max(0, size - 24), at + 16, "<Q", 24, step)
+        if size < 24:
+            return None
+        at += (size + 7) // 8 * 8
+    return None
+
+
+def _find_caf(file: IO[bytes], total: int) -> Block | None:
+    at, step = 8, 1
+    while at + 12 <= total:
+        file.seek(at)
+        name, size = struct.unpack(">4sq", file.read(12))
+        if name == b"desc":
+            _, _, _, packet, *_ = struct.unpack(">d4sIIIII", file.read(32))
+            if not packet:
+                return None  # compressed: a table tells the packets
+            step = packet
+        elif name == b"data":
+            return Block(at + 16, max(0, size - 4), at + 4, ">q", 4, step)
+        if size < 0:
+            return None
+        at += 12 + size
+    return None
+
+
+def _find_au(file: IO[bytes]) -> Block | None:
+    file.seek(4)
+    start, size, encoding, _, channels = struct.unpack(">IIIII", file.read(20))
+    return Block(start, size, 8, ">I", 0, max(1, _AU_BYTES.get(encoding, 1) * channels))
+
+
+def _are_chunks(file: IO[bytes], head: bytes, at: int, total: int) -> bool:
+    """Whether nothing but whole chunks follows."""
+    if head[:4] not in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM"):
+        return at >= total
+    order = "<" if head[:4] in (b"RIFF", b"RF64", b"BW64") else ">"
+    while at + 8 <= total:
+        file.seek(at)
+        name, size = struct.unpack(f"{order}4sI", file.read(8))
+        if not (name.isascii() and name.decode("ascii").isprintable()):
+            return False
+        at += 8 + size + size % 2
+    return at == total
+
+
+class CorrectedFile:
+    """A file of sound whose header states the size that it has.
+
+    Args:
+        file: an open file, which can be read at any place.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._correction = correct_size(file)
+        file.seek(0)
+
+    def read(self, size: int = -1) -> bytes:
+        """Bytes from here on."""
+        at = self._file.tell()
+        data = self._file.read(size)
+        if self._correction is None or at >= self._correction.place + len(self._correction.data):
+            return data
+        place, right = self._correction.place, self._correction.data
+        changed = bytearray(data)
+        for index in range(max(at, place), min(at + len(data), place + len(right))):
+            changed[index - at] = right[index - place]
+        return bytes(changed)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()

@@ -92,7 +92,9 @@ def log_mel_chunks(
     chunks = chunks[real]
     if not len(chunks):
         features = chunks.new_zeros(len(samples), feature_extractor.feature_size, 0)
-        return LogMelChunks(features, torch.zeros(len(samples), 0, dtype=torch.bool), waveform.start)
+        return LogMelChunks(
+            features, torch.zeros(len(samples), 0, dtype=torch.bool, device=samples.device), waveform.start
+        )
     parts = [log_mel(part, feature_extractor).transpose(1, 2) for part in chunks.split(chunk_batch_size)]
     features = scatter_masked(torch.cat(parts), real).flatten(1, 2).transpose(1, 2)
     frames = -(-waveform.lengths // feature_extractor.hop_length)

@@ -107,8 +107,8 @@ class HFAudioEncoder(AudioTower):
         return 1 if self.pool_frequency else self._grid.bands
 
     def _count(self, samples: Tensor) -> Tensor:
-        steps = torch.tensor([self._grid.steps(length) for length in samples.flatten().tolist()], dtype=torch.int64)
-        return steps.reshape(samples.shape) * self.tokens_per_step
+        steps = [self._grid.steps(length) * self.tokens_per_step for length in samples.flatten().tolist()]
+        return samples.new_tensor(steps).reshape(samples.shape)
 
     def forward(self, waveform: Waveform) -> TokenStream:
         """Encodes every clip.

@@ -170,7 +170,7 @@ class WhisperAudioEncoder(AudioTower):
                 f"found shape {tuple(features.shape)}"
             )
         values = features.to(self.device).transpose(1, 2)
-        mask = torch.ones(values.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
+        mask = values.new_ones(values.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
         lengths = mask.to(self.device).sum(1)
         return self._encode_chunks(values, lengths, frames, start, lambda chunks: self._run(chunks.transpose(1, 2)))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from av import VideoFrame
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageOps, ImageSequence
 from torch import Tensor
 
 from avfusion.errors import MediaError
@@ -43,14 +43,17 @@ def open_image(file: MediaFile) -> Image.Image | None:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         reason = "has more pixels than limits=MediaLimits(picture_pixels=...) and PIL.Image.MAX_IMAGE_PIXELS allow"
         raise LimitError(reason) from error
-    except (UnidentifiedImageError, OSError, ValueError):
+    except Exception:  # noqa: BLE001  # Pillow's plugins raise whatever comes of a broken head, and FFmpeg tells more
         file.head = b""  # it has read less than what tells other kinds
         return None
 
 
 def is_animated(image: Image.Image) -> bool:
     """Whether an image moves; the pages of a TIFF and the pictures of a stereo camera do not."""
-    return image.format in ("AVIF", "GIF", "PNG", "WEBP") and getattr(image, "is_animated", False)
+    try:
+        return image.format in ("AVIF", "GIF", "PNG", "WEBP") and getattr(image, "is_animated", False)
+    except Exception:  # noqa: BLE001  # it looks for the second picture, which is broken
+        return True
 
 
 def read_still(image: Image.Image, size: tuple[int, int] | None) -> Tensor:

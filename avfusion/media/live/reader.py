@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from math import inf
 from typing import Any, NamedTuple
@@ -95,7 +96,7 @@ class Reader:
         finally:
             self._opened.close()
         try:
-            self._end(error)
+            self._end(self._finish() if error is None else error)
         except ClosedError:
             return
 
@@ -108,15 +109,10 @@ class Reader:
             self._zero -= Fraction(self._start.since(self._clock()))
         self._pictures, self._sound = self._fresh()
         for frame in chain(head, frames):
-            try:
-                if isinstance(frame, VideoFrame):
-                    self._see(frame)
-                else:
-                    self._hear(frame)
-            except LimitError as error:
-                raise MediaError(f"{self._opened.name}: {error}") from error
-            except (FFmpegError, MediaError):  # damage that only shows in what was decoded
-                self._damaged("video" if isinstance(frame, VideoFrame) else "audio")
+            if isinstance(frame, VideoFrame):
+                self._collect(partial(self._see, frame), "video")
+            else:
+                self._collect(partial(self._hear, frame), "audio")
 
     def _fresh(self) -> tuple[Pictures, Sound]:
         kept, limits = self._kept, self._kept.limits
@@ -230,10 +226,28 @@ class Reader:
         faults, self._faults = tuple(self._faults), []
         self._backlog.put(Piece(stream, seen, heard, self._sound.begin, passed, faults, ended, error))
 
+    def _finish(self) -> BaseException | None:
+        """Takes what the streams still hold; what is wrong with it, if that is no damage."""
+        for kind, close in (
+            ("video", partial(self._pictures.close, fallback_duration=self._picture_lasts)),
+            ("audio", self._sound.close),
+        ):
+            try:
+                self._collect(close, kind)
+            except Exception as error:  # noqa: BLE001  # whoever takes the chunks would wait for ever
+                return error
+        return None
+
+    def _collect(self, take: Callable[[], None], kind: str) -> None:
+        """Does it, and takes what goes wrong in what was decoded for damage, but for limits."""
+        try:
+            take()
+        except LimitError as error:
+            raise MediaError(f"{self._opened.name}: {error}") from error
+        except (FFmpegError, MediaError):
+            self._damaged(kind)
+
     def _end(self, error: BaseException | None) -> None:
-        if error is None:
-            self._pictures.close(fallback_duration=self._picture_lasts)
-            self._sound.close()
         # Pictures last, because only now it is known how long the last is shown: so the last chunk is seldom empty.
         streams: list[Stream] = ["audio"] if self._opened.sounding is not None else []
         streams += ["visual"] if self._opened.pictured is not None else []

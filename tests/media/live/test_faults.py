@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avfusion import InvalidTypeError, InvalidValueError, MediaError
-from avfusion.media import LiveChunk, LiveFault, NetworkStream, load_media, open_live, write_video
+from avfusion.media import LiveChunk, LiveFault, MediaLimits, NetworkStream, load_media, open_live, write_video
 from avfusion.media.live import reader
 from avfusion.media.live.pipe import Pipe
+from tests.media.bombs import gif
 from tests.media.files import grey, levels_of, tone, write
 from tests.media.live.helpers import (
     assert_same,
@@ -422,3 +423,30 @@ def test_only_files_wait_without_end(stream: bytes) -> None:
 def test_what_is_no_source_is_refused(source: Any) -> None:
     with pytest.raises(InvalidTypeError, match=r"^source: must be a path"):
         open_live(source)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("ours"), MediaError("damage")])
+def test_what_goes_wrong_at_the_very_end_ends_the_source_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    path = clip(tmp_path / "clip.mkv")
+
+    def close(sound: object) -> None:
+        raise error
+
+    monkeypatch.setattr("avfusion.media._sound.Sound.close", close)
+    with open_live(path, realtime=False) as live:
+        if isinstance(error, MediaError):
+            assert "corrupt" in [fault.kind for chunk in live for fault in chunk.report.faults]
+        else:
+            with pytest.raises(ZeroDivisionError, match="ours"):
+                list(live)
+
+
+def test_a_last_picture_that_is_held_for_too_long_ends_the_source(tmp_path: Path) -> None:
+    (tmp_path / "held.gif").write_bytes(gif(10, 10, 100, 65535))  # the second for 655 s
+    with (
+        open_live(tmp_path / "held.gif", realtime=False, limits=MediaLimits(total_pixels=2**20)) as live,
+        pytest.raises(MediaError, match=r"held\.gif: asks for .*limits=MediaLimits\(total_pixels="),
+    ):
+        list(live)

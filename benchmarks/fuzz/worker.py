@@ -16,13 +16,14 @@ from avfusion import InvalidTypeError, InvalidValueError, MediaError
 from avfusion.media import load_media, open_live
 
 _CHUNKS = 2000  # of a live source: it may be as long as its times say
-_AUDIO_ONLY = {"video": False}
 _WAYS: tuple[dict[str, Any], ...] = (
     {},
     {"frame_rate": None},
     {"start": 0.35},
     {"start": 0.2, "end": 0.6, "size": 16},
-    _AUDIO_ONLY,
+    {"video": False},
+    {"damaged": "skip"},
+    {"damaged": "skip", "frame_rate": None, "start": 0.35},
 )
 
 

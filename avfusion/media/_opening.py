@@ -17,6 +17,7 @@ from av.container import InputContainer
 
 from avfusion.errors import InvalidTypeError, InvalidValueError, MediaError
 from avfusion.media._formats import READ, refusal
+from avfusion.media._index_size import check_index
 from avfusion.media._limits import MediaLimits, decoder_options
 
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}\Z")
@@ -149,6 +150,10 @@ def open_container(
         av.FFmpegError: one that is broken, or no media.
     """
     options = {**(options or {}), **_ALONE, **decoder_options(limits)}
+    if file.seekable():
+        check_index(file)
+        file.seek(0)
+        file.head = b""
     try:
         container = _open(file, format, options)
     except av.FFmpegError as error:

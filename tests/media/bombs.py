@@ -54,6 +54,44 @@ def sounds_apart(path: Path, *times: float, rate: int = 8000, codec: str = "pcm_
     return write(path, samples=samples, rate=rate, audio_codec=codec, sound_at=places)
 
 
+def mp4(samples: int, tracks: int = 1, *, packed: int = 0) -> bytes:
+    """Tracks that state so many samples of one byte, in a file of some kilobytes; its header packed so many times."""
+
+    def box(kind: bytes, *content: bytes) -> bytes:
+        data = b"".join(content)
+        return struct.pack(">I", 8 + len(data)) + kind + data
+
+    def table(kind: bytes, *numbers: int) -> bytes:
+        return box(kind, bytes(4), struct.pack(f">{len(numbers)}I", *numbers))
+
+    size = struct.pack(">HHIII", 32, 24, 0x480000, 0x480000, 0)
+    sample = box(b"avc1", bytes(6), b"\0\1", bytes(16), size, b"\0\1", bytes(32), struct.pack(">Hh", 24, -1))
+    tables = [
+        box(b"stsd", bytes(4), struct.pack(">I", 1), sample),
+        table(b"stts", 1, samples, 1),
+        table(b"stsc", 1, 1, samples, 1),
+        table(b"stsz", 1, samples),
+        table(b"stco", 1, 48),
+    ]
+    data = box(b"dinf", box(b"dref", bytes(4), struct.pack(">I", 1), box(b"url ", b"\0\0\0\1")))
+    media = box(b"minf", box(b"vmhd", bytes(12)), data, box(b"stbl", *tables))
+    clock = box(b"mdhd", struct.pack(">IIIIII", 0, 0, 0, 1000, 1000, 0))
+    handler = box(b"hdlr", bytes(8), b"vide", bytes(13))
+    track = box(b"mdia", clock, handler, media)
+    head = box(b"mvhd", struct.pack(">IIIII", 0, 0, 0, 1000, 1000), bytes(80))
+    tracks_made = (
+        box(b"trak", box(b"tkhd", struct.pack(">6I", 7, 0, 0, 1 + index, 0, 1000), bytes(52), bytes(8)), track)
+        for index in range(tracks)
+    )
+    moov = box(b"moov", head, *tracks_made)
+    for _ in range(packed):
+        moov = box(
+            b"moov",
+            box(b"cmov", box(b"dcom", b"zlib"), box(b"cmvd", struct.pack(">I", len(moov)), zlib.compress(moov))),
+        )
+    return box(b"ftyp", b"isom", bytes(4), b"isom") + box(b"mdat", bytes(4096)) + moov
+
+
 def bombs(folder: Path) -> dict[str, Path]:
     """Files of a few kilobytes that ask for gigabytes."""
     made = {
@@ -68,11 +106,15 @@ def bombs(folder: Path) -> dict[str, Path]:
         "silence": sounds_apart(folder / "silence.mkv", *(3590.0 * part for part in range(13))),
         "silence_long": sounds_apart(folder / "long.mkv", 0.0, 40000.0),
         "slow": folder / "slow.wav",
+        "index": folder / "index.mp4",
+        "index_packed": folder / "packed.mp4",
     }
     made["gif"].write_bytes(gif(1000, 1000, *[65535] * 12))
     made["gif_large"].write_bytes(gif(65000, 65000, 10, 10))
     made["png"].write_bytes(png(20000, 20000, 20000))
     made["png_header"].write_bytes(png(2**31 - 1, 2**31 - 1))
+    made["index"].write_bytes(mp4(60_000_000, 4))
+    made["index_packed"].write_bytes(mp4(60_000_000, 4, packed=1))
     head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 40036, b"WAVE", b"fmt ", 16, 1, 1, 1, 1, 1, 8, b"data", 40000)
     made["slow"].write_bytes(head + bytes(40000))  # one sample a second: 640 million at 16 kHz
     return made

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from avfusion import InvalidTypeError, InvalidValueError, MediaError
 from avfusion.media import MediaLimits, load_media, open_live, write_video
-from tests.media.bombs import gif, pictures_apart, png, sounds_apart
+from tests.media.bombs import gif, mp4, pictures_apart, png, sounds_apart
 from tests.media.files import grey, tone
 
 SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -29,6 +29,9 @@ def test_small_files_do_not_fill_the_memory() -> None:
     for name in ("held", "held_again", "gif", "gif_large", "png", "png_header", "silence", "silence_long", "slow"):
         (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"{name} whole ")]
         assert "limits=MediaLimits(" in line
+    for name in ("index", "index_packed"):
+        assert f"{name} whole " in done.stdout
+        assert "states 240000000 samples or more, and has" in done.stdout
 
 
 @settings(deadline=None, max_examples=200, suppress_health_check=SLOW)
@@ -110,6 +113,19 @@ def test_a_picture_is_decoded_up_to_the_limit_on_its_pixels(
         media = load_media(path, limits=limits)
         assert media.video is not None
         assert media.video.pixels.shape[-2:] == (height, width)
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=SLOW)
+@given(samples=st.integers(2**20, 2**32 - 1), tracks=st.integers(1, 200), packed=st.integers(0, 4))
+def test_an_index_that_is_larger_than_its_file_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, samples: int, tracks: int, packed: int
+) -> None:
+    assume(samples * tracks > 2**25)
+    path = tmp_path_factory.getbasetemp() / "index.mp4"
+    path.write_bytes(mp4(samples, tracks, packed=packed))
+    for read in (load_media, open_live):
+        with pytest.raises(MediaError, match=r"states \d+ samples or more, and has \d+ bytes"):
+            read(path)
 
 
 def test_videos_whose_pictures_are_stated_to_be_too_large_are_refused(tmp_path: Path) -> None:

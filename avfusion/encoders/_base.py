@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from avfusion.encoders._checkpointing import enable_checkpointing
 from avfusion.encoders._loading import hub_options, load_pretrained, split_options
 from avfusion.errors import InvalidValueError
 from avfusion.modules import is_sharded
@@ -71,14 +72,23 @@ class PretrainedEncoder(nn.Module):
         """Floating dtype of the parameters: that of the tokens."""
         return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Recomputes activations in the backward pass, by the model's own means. Only of use with ``frozen=False``."""
-        child: Any
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Recomputes activations in the backward pass, by the model's own means. Only of use with ``frozen=False``.
+
+        Args:
+            activation_checkpointing_kwargs: of ``torch.utils.checkpoint``, for models of transformers.
+            **kwargs: what else transformers takes: ``every_n_layers``, ``offload``, ….
+        """
         for child in self.children():
-            if hasattr(child, "gradient_checkpointing_enable"):
-                child.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
-            elif hasattr(child, "set_grad_checkpointing"):
-                child.set_grad_checkpointing(True)
+            enable_checkpointing(child, activation_checkpointing_kwargs, **kwargs)
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """:meth:`activation_checkpointing_enable`, by its older name."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
 
     def _in_groups(self, encode: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         # With nothing to encode the model still runs once, on a blank of which nothing is kept: trained parameters get

@@ -8,12 +8,14 @@ except ImportError as error:
 from avfusion.models.audio_visual_language_model import AudioVisualLanguageModel
 from avfusion.models.live import KeepEveryNth, KeepNewest, KeptWindows, LiveSession, Memory, Watched
 from avfusion.models.merge import merge_embeddings, select_clips
-from avfusion.models.output import AudioVisualOutput
+from avfusion.models.output import AudioVisualOutput, EmbeddingsOutput
 from avfusion.models.prompts import prepare_inputs
+from avfusion.models.rowwise import rowwise_options
 
 __all__ = [
     "AudioVisualLanguageModel",
     "AudioVisualOutput",
+    "EmbeddingsOutput",
     "KeepEveryNth",
     "KeepNewest",
     "KeptWindows",
@@ -22,5 +24,6 @@ __all__ = [
     "Watched",
     "merge_embeddings",
     "prepare_inputs",
+    "rowwise_options",
     "select_clips",
 ]

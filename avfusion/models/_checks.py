@@ -5,8 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.errors import InvalidTypeError, InvalidValueError, PlaceholderError
 from avfusion.models._features import VISUAL, input_dims
+from avfusion.models._wrappers import embedding_dim
+from avfusion.models.prompts import IGNORED
 from avfusion.modules import DiversityLoss
 
 
@@ -28,7 +30,7 @@ def check_parts(
         raise InvalidValueError(f'diversity_loss: reduction must be "mean", found {diversity_loss.reduction!r}')
     if VISUAL in audio_encoders:
         raise InvalidValueError(f"audio_encoders: {VISUAL!r} is the video's own name; use visual_encoder")
-    wanted = int(language_model.get_input_embeddings().embedding_dim)
+    wanted = embedding_dim(language_model)
     if connector.llm_dim != wanted:
         raise InvalidValueError(f"connector: llm_dim must be the language model's {wanted}, found {connector.llm_dim}")
     dims = input_dims(connector)
@@ -55,4 +57,18 @@ def check_text(
     if found != shape and not longer:
         raise InvalidValueError(
             f"attention_mask: must be (row, length) = {shape}, longer only with a cache, found shape {found}"
+        )
+
+
+def check_labels(labels: Tensor, placeholder_token_id: int, vocabulary: int) -> None:
+    """Refuses labels that the language model cannot learn."""
+    if bool((labels == placeholder_token_id).any()):
+        raise PlaceholderError(
+            f"labels: must be {IGNORED} where input_ids hold the placeholder token, found {placeholder_token_id}; "
+            f"labels.masked_fill(labels == {placeholder_token_id}, {IGNORED}) leaves them out"
+        )
+    wrong = (labels != IGNORED) & ((labels < 0) | (labels >= vocabulary))
+    if bool(wrong.any()):
+        raise InvalidValueError(
+            f"labels: must be {IGNORED} or one of {vocabulary} tokens, found {int(labels[wrong][0])}"
         )

@@ -1,6 +1,5 @@
 """Encoders, connector and language model in one module."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from avfusion._shapes import Bool, Float, Int
+from avfusion.encoders._checkpointing import disable_checkpointing, enable_checkpointing
 from avfusion.errors import InvalidValueError
 from avfusion.models._cache import CACHE
-from avfusion.models._checks import check_parts, check_text
+from avfusion.models._checks import check_labels, check_parts, check_text
 from avfusion.models._features import (
     VISUAL,
     Features,
@@ -22,14 +22,17 @@ from avfusion.models._features import (
     place,
     select_features,
 )
-from avfusion.models._storage import StoredModel, is_peft
+from avfusion.models._training import TrainedModel
+from avfusion.models._wrappers import takes, unwrap, vocabulary
 from avfusion.models.merge import check_index, merge_embeddings, select_clips
-from avfusion.models.output import AudioVisualOutput
+from avfusion.models.output import AudioVisualOutput, EmbeddingsOutput
+from avfusion.models.prompts import IGNORED
+from avfusion.models.rowwise import rowwise_options
 from avfusion.modules import DiversityLoss
 from avfusion.types import Frames, LLMEmbeddings, TokenStream, Video, Waveform
 
 
-class AudioVisualLanguageModel(StoredModel):
+class AudioVisualLanguageModel(TrainedModel):
     """A causal language model that watches and listens.
 
     The encoders make tokens of sound and pictures, the connector makes embeddings of them, and these take the places
@@ -37,7 +40,8 @@ class AudioVisualLanguageModel(StoredModel):
     ``media_index`` says otherwise.
 
     Args:
-        language_model: a causal language model of transformers, or a ``PeftModel`` around one.
+        language_model: a causal language model of transformers, or a ``PeftModel`` around one; either may be compiled
+            or wrapped otherwise.
         connector: gives embeddings of the language model's width.
         audio_encoders: encoder of each audio stream of the connector, by the stream's name; all hear the same sound.
         visual_encoder: encoder of the pictures.
@@ -101,6 +105,7 @@ class AudioVisualLanguageModel(StoredModel):
         self.visual_encoder = visual_encoder
         self.placeholder_token_id = placeholder_token_id
         self.diversity_loss = diversity_loss
+        self._settle()
 
     def encode(self, video: Video | None = None, waveform: Waveform | None = None) -> dict[str, Frames | TokenStream]:
         """The encoders' tokens of a batch of clips, which may be kept and given as ``features`` later.
@@ -193,7 +198,7 @@ class AudioVisualLanguageModel(StoredModel):
         Raises:
             PlaceholderError: a row whose placeholders are not as many as its real embeddings.
         """
-        table = self.language_model.get_input_embeddings()
+        table = self.get_input_embeddings()
         if embeddings is None:
             return table(input_ids)
         text = table(input_ids.masked_fill(input_ids == self.placeholder_token_id, 0))
@@ -234,10 +239,14 @@ class AudioVisualLanguageModel(StoredModel):
             **kwargs: for the language model (``use_cache``, ``output_hidden_states``, ``num_items_in_batch``, …).
 
         Raises:
-            PlaceholderError: a row whose placeholders are not as many as its clip's embeddings.
-            InvalidValueError: batches that differ, or media for which there is no encoder.
+            PlaceholderError: a row whose placeholders are not as many as its clip's embeddings, or labels that hold a
+                placeholder.
+            InvalidValueError: batches that differ, labels outside the vocabulary, or media for which there is no
+                encoder.
         """
         check_text(input_ids, attention_mask, labels, cached=cache is not None)
+        if labels is not None:
+            check_labels(labels, self.placeholder_token_id, vocabulary(self.language_model))
         inputs_embeds, embeddings = self._inputs(
             input_ids,
             video,
@@ -250,10 +259,12 @@ class AudioVisualLanguageModel(StoredModel):
         )
         if position_ids is None and attention_mask is not None:
             position_ids = (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
-        if position_ids is not None and self._takes_positions():
+        if position_ids is not None and takes(self.language_model, "position_ids"):
             kwargs["position_ids"] = position_ids
         if cache is not None:
             kwargs[CACHE] = cache
+        if kwargs.get("num_items_in_batch") is not None:  # there may be nothing to learn in a whole step
+            kwargs["num_items_in_batch"] = torch.as_tensor(kwargs["num_items_in_batch"]).clamp(min=1)
         out = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -263,7 +274,7 @@ class AudioVisualLanguageModel(StoredModel):
         diversity = None
         if self.diversity_loss is not None and embeddings is not None:
             diversity = self.diversity_loss(embeddings.query_states, embeddings.window_mask)
-        loss = out.loss
+        loss = spoken = None if labels is None else _where_learned(out.loss, labels)
         if loss is not None and diversity is not None:
             loss = loss + diversity.to(loss.device)
         return AudioVisualOutput(
@@ -272,9 +283,9 @@ class AudioVisualLanguageModel(StoredModel):
             cache=out.get(CACHE),
             hidden_states=out.get("hidden_states"),
             attentions=out.get("attentions"),
-            language_model_loss=out.loss,
+            language_model_loss=spoken,
             diversity_loss=diversity,
-            embeddings=embeddings,
+            embeddings=None if embeddings is None else EmbeddingsOutput(**embeddings._asdict()),
         )
 
     @torch.no_grad()
@@ -289,9 +300,13 @@ class AudioVisualLanguageModel(StoredModel):
         media_index: Int[Tensor, " row"] | None = None,
         instruction: Float[Tensor, "row words instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "row words"] | None = None,
+        count_prompt: bool = True,
         **kwargs: Any,
     ) -> Any:
         """Continues the text, by the language model's own ``generate``.
+
+        Each row gets what it gets alone, with every logits processor and ``max_length``, set here or in the language
+        model's ``generation_config``: see :func:`rowwise_options`.
 
         Args:
             input_ids: as for :meth:`forward`, and so are all others but ``kwargs``; padding must be on the left.
@@ -302,6 +317,8 @@ class AudioVisualLanguageModel(StoredModel):
             media_index: as for :meth:`forward`.
             instruction: as for :meth:`forward`.
             instruction_mask: as for :meth:`forward`.
+            count_prompt: let logits processors, such as a repetition penalty, see the prompt's text before the new
+                tokens, as transformers does with a prompt of ids; ``False`` shows them the new tokens alone.
             **kwargs: of transformers' ``generate``: ``max_new_tokens``, ``num_beams``, ``do_sample``, ``streamer``, ….
 
         Returns:
@@ -309,7 +326,8 @@ class AudioVisualLanguageModel(StoredModel):
 
         Raises:
             PlaceholderError: a row whose placeholders are not as many as its clip's embeddings.
-            InvalidValueError: padding on the right, batches that differ, or media for which there is no encoder.
+            InvalidValueError: padding on the right, batches that differ, media for which there is no encoder, or a
+                ``max_length`` that a row has reached.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -330,7 +348,16 @@ class AudioVisualLanguageModel(StoredModel):
             instruction=instruction,
             instruction_mask=instruction_mask,
         )
-        return self.language_model.generate(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs)
+        options = rowwise_options(
+            self.language_model,
+            input_ids,
+            attention_mask,
+            placeholder_token_id=self.placeholder_token_id,
+            count_prompt=count_prompt,
+            **kwargs,
+        )
+        llm = unwrap(self.language_model)
+        return llm.generate(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **options)
 
     def _inputs(
         self,
@@ -369,20 +396,32 @@ class AudioVisualLanguageModel(StoredModel):
         if waveform is not None and not self.audio_encoders:
             raise InvalidValueError("waveform: this model has no audio_encoders, found a waveform")
 
-    def _takes_positions(self) -> bool:
-        model = self.language_model
-        model = model.get_base_model() if is_peft(model) else model
-        return "position_ids" in inspect.signature(model.forward).parameters
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Recomputes the language model's and the connector's activations in the backward pass.
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Recomputes the language model's and the connector's activations in the backward pass."""
-        self.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=gradient_checkpointing_kwargs)
+        Args:
+            activation_checkpointing_kwargs: of ``torch.utils.checkpoint``, for the language model.
+            **kwargs: what else this transformers takes: ``every_n_layers``, ``offload``, ….
+        """
+        enable_checkpointing(unwrap(self.language_model), activation_checkpointing_kwargs, **kwargs)
         self._checkpoint_connector(True)
 
-    def gradient_checkpointing_disable(self) -> None:
+    def activation_checkpointing_disable(self) -> None:
         """Keeps activations again."""
-        self.language_model.gradient_checkpointing_disable()
+        disable_checkpointing(unwrap(self.language_model))
         self._checkpoint_connector(False)
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """:meth:`activation_checkpointing_enable`, by its older name."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """:meth:`activation_checkpointing_disable`, by its older name."""
+        self.activation_checkpointing_disable()
 
     def _checkpoint_connector(self, enabled: bool) -> None:
         for module in self.connector.modules():
@@ -394,4 +433,10 @@ class AudioVisualLanguageModel(StoredModel):
         for module in self.connector.modules():
             if hasattr(module, "set_attn_implementation"):
                 module.set_attn_implementation(attn_implementation)
-        self.language_model.set_attn_implementation(attn_implementation)
+        unwrap(self.language_model).set_attn_implementation(attn_implementation)
+
+
+def _where_learned(loss: Tensor, labels: Tensor) -> Tensor:
+    """The loss, or zero with zero gradients where there is nothing to learn: a mean over no tokens is not a number."""
+    learned = (labels[:, 1:] != IGNORED).any().to(loss.device)
+    return torch.where(learned, loss, torch.zeros_like(loss))

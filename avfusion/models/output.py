@@ -10,6 +10,40 @@ from avfusion.types import LLMEmbeddings
 
 
 @dataclass
+class EmbeddingsOutput(ModelOutput):
+    """:class:`~avfusion.LLMEmbeddings` as part of a model's output, which Trainer and accelerate take apart.
+
+    Attributes:
+        embeddings: ``(clip, position, llm_dim)``; zero where masked.
+        mask: ``(clip, position)`` bool.
+        spans: ``(clip, position, 2)`` seconds.
+        query_states: ``(window, query, hidden)``: the window encoder's output before the projection.
+
+    Example:
+        >>> import torch
+        >>> from avfusion.models import EmbeddingsOutput
+        >>> out = EmbeddingsOutput(
+        ...     embeddings=torch.zeros(1, 4, 8),
+        ...     mask=torch.tensor([[True, True, False, False]]),
+        ...     spans=torch.zeros(1, 4, 2, dtype=torch.float64),
+        ...     query_states=torch.zeros(2, 2, 6),
+        ... )
+        >>> out.window_mask.tolist()  # two windows of two queries each
+        [True, False]
+    """
+
+    embeddings: Tensor | None = None
+    mask: Tensor | None = None
+    spans: Tensor | None = None
+    query_states: Tensor | None = None
+
+    @property
+    def window_mask(self) -> Tensor:
+        """``(window,)`` bool: the windows of ``query_states`` that are real."""
+        return LLMEmbeddings(**self).window_mask
+
+
+@dataclass
 class AudioVisualOutput(ModelOutput):
     """What :class:`~avfusion.models.AudioVisualLanguageModel` returns.
 
@@ -38,4 +72,4 @@ class AudioVisualOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
     language_model_loss: Tensor | None = None
     diversity_loss: Tensor | None = None
-    embeddings: LLMEmbeddings | None = None
+    embeddings: EmbeddingsOutput | None = None

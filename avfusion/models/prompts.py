@@ -97,12 +97,14 @@ def _turns(texts: str | Sequence[str]) -> Sequence[str]:
 
 def placeholder_id(tokenizer: Any, placeholder: str) -> int:
     """The token that stands for the clip, checked."""
-    if placeholder not in tokenizer.get_vocab():
+    # Both look-ups take no time; the whole vocabulary takes a good part of a second.
+    found = tokenizer.convert_tokens_to_ids(placeholder)
+    if found is None or tokenizer.convert_ids_to_tokens(found) != placeholder:
         raise InvalidValueError(
             f"placeholder: must be one token of the tokenizer, found {placeholder!r}, which is not; "
             f"tokenizer.add_tokens([{placeholder!r}], special_tokens=True) makes it one"
         )
-    return int(tokenizer.convert_tokens_to_ids(placeholder))
+    return int(found)
 
 
 def _check(

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import BatchFeature, LogitsProcessorList, RepetitionPenaltyLogitsProcessor, StoppingCriteriaList
+from transformers import BatchFeature, StoppingCriteriaList
 from transformers.generation.stopping_criteria import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from avfusion import InvalidValueError
+from avfusion.models import rowwise_options
 from examples.favor.processing_favor import FavorProcessor
 
 
@@ -24,7 +25,7 @@ class Decoding(NamedTuple):
     Attributes:
         max_new_tokens: length of an answer at most.
         num_beams: of beam search; 1 for greedy decoding or sampling.
-        repetition_penalty: against what the answer holds already; the prompt's tokens are not penalised.
+        repetition_penalty: against what the answer holds already; no logits processor counts the prompt's tokens.
         temperature: sample at this temperature; 0 takes the likeliest.
         top_p: sample from the likeliest tokens that have this much probability together.
     """
@@ -54,15 +55,14 @@ class Decoding(NamedTuple):
             raise InvalidValueError(f"repetition_penalty: must be above 0, found {self.repetition_penalty}")
         return self
 
-    def arguments(self, prompt_length: int) -> dict[str, Any]:
-        """For ``generate``, with prompts of this length."""
-        penalty = RepetitionPenaltyLogitsProcessor(self.repetition_penalty, prompt_ignore_length=prompt_length)
+    def arguments(self) -> dict[str, Any]:
+        """For :meth:`avfusion.models.LiveSession.ask` and :func:`avfusion.models.rowwise_options`."""
         sampling = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}
         return {
             "max_new_tokens": self.max_new_tokens,
             "num_beams": self.num_beams,
-            "repetition_penalty": 1.0,  # a checkpoint's own would count the prompt's tokens too
-            "logits_processor": LogitsProcessorList([penalty] if self.repetition_penalty != 1 else []),
+            "repetition_penalty": self.repetition_penalty,
+            "count_prompt": False,
             **(sampling if self.temperature > 0 else {"do_sample": False}),
         }
 
@@ -152,8 +152,16 @@ class Answerer:
 
     @torch.no_grad()
     def _generate(self, inputs: Mapping[str, Tensor] | BatchFeature, decoding: Decoding, **options: Any) -> Tensor:
-        length = inputs["input_ids"].shape[1]
-        return self.model.generate(**inputs, **decoding.arguments(length), **options)[:, length:]
+        options = rowwise_options(
+            self.model,
+            inputs["input_ids"],
+            inputs["attention_mask"],
+            placeholder_token_id=self.model.config.media_token_id,
+            with_ids=True,
+            **decoding.arguments(),
+            **options,
+        )
+        return self.model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
 
     def _cut(self, tokens: Tensor | list[int]) -> list[int]:
         found: list[int] = tokens.tolist() if isinstance(tokens, Tensor) else tokens

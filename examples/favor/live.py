@@ -91,7 +91,7 @@ def media_options(processor: FavorProcessor) -> dict[str, Any]:
 
 def answer_options(answerer: Answerer) -> dict[str, Any]:
     """How answers are found: the answerer's decoding, without beams, which cannot be streamed."""
-    return answerer.decoding._replace(num_beams=1).arguments(0)  # of the prompt, generate gets embeddings only
+    return answerer.decoding._replace(num_beams=1).arguments()
 
 
 def _blockwise(encoder: Any, most: float) -> BlockwiseAudioEncoder:

@@ -19,7 +19,7 @@ from avfusion import (
     Video,
     Waveform,
 )
-from avfusion.models import AudioVisualOutput, prepare_inputs
+from avfusion.models import AudioVisualOutput, EmbeddingsOutput, prepare_inputs
 
 FAMILIES = ["llama", "gpt2", "qwen3"]
 # Video with sound, silent video, sound alone, neither, and a clip whose sound outlasts its pictures.
@@ -178,7 +178,7 @@ def test_loss_is_next_token_loss_plus_diversity(make_model: Any, tokenizer: Any,
     inputs = inputs_for(model, tokenizer, clips, answers=True)
     out = model(**inputs, **clips)
     assert isinstance(out, AudioVisualOutput)
-    assert isinstance(out.embeddings, LLMEmbeddings)
+    assert isinstance(out.embeddings, EmbeddingsOutput)
     next_token = nn.functional.cross_entropy(out.logits[:, :-1].flatten(0, 1), inputs["labels"][:, 1:].flatten())
     torch.testing.assert_close(out.language_model_loss, next_token)
     torch.testing.assert_close(

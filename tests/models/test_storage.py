@@ -1,14 +1,19 @@
+import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
 from avfusion import AudioVisualConnector, CheckpointError, InvalidTypeError, InvalidValueError, SlidingWindowProjector
 from avfusion.models import AudioVisualLanguageModel, prepare_inputs
+from avfusion.models._given import checksums, differs
 
 
 @pytest.fixture
@@ -92,7 +97,8 @@ def test_adapter_of_another_name(lora: Any, language_models: Any, tmp_path: Path
         tmp_path, language_model=language_models["llama"](), **encoders(model)
     )
     assert loaded.language_model.active_adapter == "second"
-    assert [path.parent.name for path in (tmp_path / "adapter").rglob("*.safetensors")] == ["second"]
+    saved = {path.parent.name for path in (tmp_path / "adapter").rglob("*.safetensors")}
+    assert saved == {"adapter", "second"}  # the first too, although it is not active
 
 
 def test_trained_parts_are_saved_in_full(make_model: Any, tokenizer: Any, media: Any, tmp_path: Path) -> None:
@@ -202,10 +208,147 @@ def test_what_is_missing_is_named(make_model: Any, language_models: Any, lora: A
     (tmp_path / "full" / "encoders" / "audio.safetensors").unlink()
     with pytest.raises(CheckpointError, match="no such file"):
         load(tmp_path / "full", **parts)
-    with pytest.raises(InvalidValueError, match="merge_and_unload"):
-        adapted.save_pretrained(tmp_path / "again", save_language_model=True)
     full.connector = torch.nn.Linear(2, 2)
     with pytest.raises(InvalidTypeError, match="Component to be saved, found Linear"):
         full.save_pretrained(tmp_path / "again")
     with pytest.raises(InvalidValueError, match="found the file"):
         full.save_pretrained(tmp_path / "full" / "config.json")
+
+
+PAST = ["trained, then frozen", "merged", "two adapters", "two active adapters", "head beside an adapter"]
+PAST += ["base trained, then an adapter", "bias of an adapter", "tokens of an adapter", "merged in place", "untouched"]
+PAST += ["edited while frozen", "few rows edited", "replaced", "in another dtype", "loaded, then frozen"]
+
+
+def nudge(module: Any) -> None:
+    """As training does, whatever is trained."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+
+
+def lora_of(llm: Any, **options: Any) -> Any:
+    return get_peft_model(llm, LoraConfig(r=2, target_modules=["q_proj", "o_proj"], task_type="CAUSAL_LM", **options))
+
+
+def after(past: str, model: AudioVisualLanguageModel, fresh: Any, folder: Path) -> AudioVisualLanguageModel:
+    """The model after this past; ``fresh`` makes its language model anew."""
+    model.language_model.requires_grad_(False)
+    if past in ("trained, then frozen", "loaded, then frozen"):
+        nudge(model.language_model.requires_grad_(True))
+    elif past in ("edited while frozen", "in another dtype"):
+        model.language_model.requires_grad_(True)
+        nudge(model.language_model.lm_head) if past != "in another dtype" else model.language_model.double()
+    elif past == "few rows edited":
+        with torch.no_grad():
+            table = model.language_model.get_input_embeddings().weight
+            table[[4, 5]] = table[[5, 4]].clone()  # the same values in other places
+    elif past == "replaced":
+        nudge(other := fresh().requires_grad_(True))
+        model.language_model = other
+    elif past != "untouched":
+        if past == "base trained, then an adapter":
+            nudge(model.language_model.requires_grad_(True))
+        options: dict[str, Any] = {
+            "head beside an adapter": {"modules_to_save": ["lm_head"]},
+            "bias of an adapter": {"bias": "all"},
+            "tokens of an adapter": {"trainable_token_indices": [4, 5]},
+        }.get(past, {})
+        llm = lora_of(model.language_model, **options)
+        if past.startswith("two"):
+            llm.add_adapter("second", LoraConfig(r=1, target_modules=["v_proj", "q_proj"], task_type="CAUSAL_LM"))
+            llm.base_model.set_adapter(["default", "second"])
+            nudge(llm)
+            if past == "two adapters":
+                llm.set_adapter("second")
+        nudge(llm)
+        model.language_model = llm
+        if past == "merged":
+            model.language_model = llm.merge_and_unload()
+        if past == "merged in place":
+            llm.merge_adapter()
+    model.requires_grad_(False)
+    if past == "loaded, then frozen":
+        model.language_model.requires_grad_(True)
+        model.save_pretrained(folder / "stage")
+        model = AudioVisualLanguageModel.from_pretrained(folder / "stage", **encoders(model))
+        model.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize("encoder", ["untouched", "trained, then frozen"])
+@pytest.mark.parametrize("past", PAST)
+def test_nothing_trained_is_lost(
+    make_model: Any, language_models: Any, tokenizer: Any, media: Any, tmp_path: Path, past: str, encoder: str
+) -> None:
+    def fresh() -> Any:
+        torch.manual_seed(0)
+        return language_models["llama"]()
+
+    model, clips = make_model(language_model=fresh()), media([5, 3], [200, 0]).batch()
+    ears = copy.deepcopy(encoders(model))
+    if encoder != "untouched":
+        nudge(model.visual_encoder)
+    model = after(past, model, fresh, tmp_path)
+    expected = ask(model, tokenizer, clips)
+    model.save_pretrained(tmp_path / "last")
+    whole = (tmp_path / "last" / "language_model").is_dir()
+    adapted = "adapter" in past or past == "merged in place"
+    assert whole == (past != "untouched" and (not adapted or past == "base trained, then an adapter"))
+    assert (tmp_path / "last" / "encoders" / "visual.safetensors").is_file() == (encoder != "untouched")
+    assert not (tmp_path / "last" / "encoders" / "audio.safetensors").is_file()
+    base = {} if whole else {"language_model": fresh()}
+    loaded = AudioVisualLanguageModel.from_pretrained(tmp_path / "last", **base, **copy.deepcopy(ears))
+    for found, wanted in zip(ask(loaded, tokenizer, clips), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    loaded.requires_grad_(False)
+    loaded.save_pretrained(tmp_path / "again")  # and not by saving what was loaded, either
+    assert (tmp_path / "again" / "language_model").is_dir() == whole
+    base = {} if whole else {"language_model": fresh()}
+    again = AudioVisualLanguageModel.from_pretrained(tmp_path / "again", **base, **ears)
+    torch.testing.assert_close(ask(again, tokenizer, clips)[0], expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_not_saved_is_said(make_model: Any, tmp_path: Path) -> None:
+    model = make_model()
+    with pytest.warns(UserWarning, match="language_model: is trained or not what was given"):
+        model.save_pretrained(tmp_path, save_language_model=False)
+    with pytest.warns(UserWarning, match=r"(audio|visual): is trained or not what was given") as caught:
+        model.save_pretrained(tmp_path, save_encoders=False)
+    assert len(caught) == 2
+    model.requires_grad_(False)
+    model.save_pretrained(tmp_path / "silent", save_language_model=False, save_encoders=False)
+
+
+def test_adapters_that_cannot_come_back_are_refused(make_model: Any, tmp_path: Path) -> None:
+    model = make_model()
+    model.language_model._hf_peft_config_loaded = True  # as add_adapter of transformers does
+    with pytest.raises(InvalidValueError, match="get_peft_model"):
+        model.save_pretrained(tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    shape=st.lists(st.integers(1, 40), min_size=1, max_size=3),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64, torch.int8, torch.uint8, torch.bool]),
+    start=st.integers(0, 3),
+    data=st.data(),
+)
+def test_a_checksum_sees_every_change(shape: list[int], dtype: torch.dtype, start: int, data: Any) -> None:
+    noise = torch.Generator().manual_seed(start)
+    values = torch.randint(0, 2, (start + math.prod(shape),), generator=noise).to(dtype)[start:].view(shape)
+    part = torch.nn.Module()
+    part.register_buffer("values", values)
+    given_sums = checksums(part)
+    assert checksums(part) == given_sums
+    assert not differs(part, given_sums)
+    place = tuple(data.draw(st.integers(0, size - 1)) for size in shape)
+    values[place] = ~values[place] if dtype == torch.bool else values[place] + 1
+    assert differs(part, given_sums)
+    values[place] = ~values[place] if dtype == torch.bool else values[place] - 1
+    assert not differs(part, given_sums)
+    assert differs(part, None)
+    part.register_buffer("values", values.to(torch.float16))
+    assert differs(part, given_sums)

@@ -1,7 +1,6 @@
 """The language model's cache: grown window by window, and forked for each question."""
 
 import copy
-import inspect
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from avfusion.models._cache import CACHE
-from avfusion.models._storage import is_peft
+from avfusion.models._wrappers import is_peft, takes, unwrap
 
 AT_ONCE = 1024  # positions: what one call of the language model reads, so that its memory does not depend on the rest
 
@@ -42,8 +41,8 @@ class Reader:
 
     def __init__(self, language_model: Any) -> None:
         self.language_model = language_model
-        base = language_model.get_base_model() if is_peft(language_model) else language_model
-        self._takes = set(inspect.signature(base.forward).parameters)
+        self._takes = {name for name in ("position_ids", "logits_to_keep") if takes(language_model, name)}
+        language_model = unwrap(language_model)
         prompted = is_peft(language_model) and language_model.active_peft_config.is_prompt_learning
         chosen = getattr(language_model.generation_config, "cache_implementation", None)
         self.keeps_cache = not prompted and chosen in (None, "dynamic")

@@ -10,6 +10,7 @@ from torch import Tensor
 from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidValueError
 from avfusion.models._cache import CACHE
+from avfusion.models._wrappers import unwrap
 from avfusion.models.audio_visual_language_model import AudioVisualLanguageModel
 from avfusion.models.live.memory import Memory
 from avfusion.models.live.prompt import LivePrompt
@@ -17,6 +18,7 @@ from avfusion.models.live.reading import NOTHING_READ, Reader, Reading, fork
 from avfusion.models.live.relay import relay
 from avfusion.models.live.senses import Senses
 from avfusion.models.live.state import KeptWindows, SessionState, check_kept, nothing_kept, remember, windows_of
+from avfusion.models.rowwise import rowwise_options
 from avfusion.types import Video, Waveform, map_state, state_from_tensors, state_tensors
 
 _OURS = ("inputs", "input_ids", "inputs_embeds", "attention_mask", "position_ids", "streamer", "cache",
@@ -253,7 +255,7 @@ class LiveSession:
     @property
     def _like(self) -> Tensor:
         """A tensor of the language model's width, dtype and device."""
-        like: Tensor = self.model.language_model.get_input_embeddings().weight
+        like: Tensor = self.model.get_input_embeddings().weight
         return like
 
     def _initial_state(self) -> SessionState:
@@ -280,6 +282,8 @@ class LiveSession:
             parts.append(windows_of(self._senses.unfinished(senses), kept.embeddings)[0].flatten(1, 2))
         embeds = torch.cat([*parts, *self._embedded(suffix)], 1)
         mask = torch.ones(embeds.shape[:2], dtype=torch.int64, device=embeds.device)
+        places = embeds.shape[1] - len(self._prompt.prefix) - len(suffix)
+        ids = torch.tensor([[*self._prompt.prefix, *[self._prompt.token] * places, *suffix]], device=embeds.device)
         own = options.get("use_cache", True) and options.get("cache_implementation") is None
         # generate() passes over what the cache holds; something must be left for it to read.
         cache = fork(reading.cache) if own and reading.length < embeds.shape[1] else None
@@ -287,8 +291,10 @@ class LiveSession:
             if self._beams(options) > 1:
                 cache.batch_repeat_interleave(self._beams(options))
             options = {**options, CACHE: cache}
-        return partial(self.model.language_model.generate, inputs_embeds=embeds, attention_mask=mask, **options)
+        llm = self.model.language_model
+        options = rowwise_options(llm, ids, mask, placeholder_token_id=self._prompt.token, **options)
+        return partial(unwrap(llm).generate, inputs_embeds=embeds, attention_mask=mask, **options)
 
     def _beams(self, options: Mapping[str, Any]) -> int:
-        given = options.get("generation_config") or self.model.language_model.generation_config
+        given = options.get("generation_config") or unwrap(self.model.language_model).generation_config
         return int(options.get("num_beams", given.num_beams) or 1)

@@ -10,6 +10,7 @@ import torch
 
 from avfusion import InvalidValueError
 from avfusion.media import load_media
+from avfusion.models import rowwise_options
 from examples.favor.answering import Answerer, Decoding
 from examples.favor.presets import tiny
 from examples.favor.processing_favor import conversation
@@ -83,18 +84,19 @@ def test_an_error_of_the_model_reaches_who_listens(answerer: Answerer, monkeypat
         list(answerer.stream(conversation("hello")))
 
 
-def test_only_what_was_answered_is_penalised() -> None:
+def test_only_what_was_answered_is_penalised(answerer: Answerer) -> None:
     ids, scores = torch.tensor([[7, 8, 9, 3]]), torch.ones(1, 12)
-    (penalty,) = Decoding().arguments(prompt_length=3)["logits_processor"]
+    prompt = {"input_ids": ids[:, :3], "attention_mask": torch.ones(1, 3)}
+    kept = {"with_ids": True, "suppress_tokens": None, **Decoding().arguments()}
+    (penalty,) = rowwise_options(answerer.model, **prompt, **kept)["logits_processor"]
     changed = penalty(ids, scores.clone()) != scores
     assert changed.nonzero()[:, 1].tolist() == [3]
     assert not (penalty(ids[:, :3], scores.clone()) != scores).any()
 
 
 def test_published_decoding_is_the_default() -> None:
-    arguments = Decoding().arguments(prompt_length=1)
-    assert (arguments["num_beams"], arguments["do_sample"], arguments["repetition_penalty"]) == (5, False, 1.0)
-    assert arguments["logits_processor"][0].penalty == 1.5
+    arguments = Decoding().arguments()
+    assert (arguments["num_beams"], arguments["do_sample"], arguments["repetition_penalty"]) == (5, False, 1.5)
 
 
 @pytest.mark.parametrize(

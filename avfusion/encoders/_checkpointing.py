@@ -1,0 +1,30 @@
+"""Recomputing activations, by the name that a module has for it."""
+
+from typing import Any
+
+
+def enable_checkpointing(module: Any, kwargs: dict[str, Any] | None = None, **more: Any) -> bool:
+    """Has a module of transformers or timm recompute its activations; ``False`` where it cannot.
+
+    Args:
+        module: any.
+        kwargs: of ``torch.utils.checkpoint``.
+        **more: what else transformers takes.
+    """
+    if hasattr(module, "activation_checkpointing_enable"):  # transformers from 5.24 on
+        module.activation_checkpointing_enable(activation_checkpointing_kwargs=kwargs, **more)
+    elif hasattr(module, "gradient_checkpointing_enable"):
+        module.gradient_checkpointing_enable(gradient_checkpointing_kwargs=kwargs, **more)
+    elif hasattr(module, "set_grad_checkpointing"):
+        module.set_grad_checkpointing(True)
+    else:
+        return False
+    return True
+
+
+def disable_checkpointing(module: Any) -> None:
+    """Has it keep them again."""
+    for name in ("activation_checkpointing_disable", "gradient_checkpointing_disable"):
+        if hasattr(module, name):
+            getattr(module, name)()
+            return

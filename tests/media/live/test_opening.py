@@ -3,6 +3,7 @@
 import functools
 import http.server
 import io
+import itertools
 import os
 import socket
 import threading
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from PIL import Image
 
 from avfusion import InvalidTypeError, InvalidValueError, MediaError
 from avfusion.media import NetworkStream, load_media, open_live, write_video
+from avfusion.media._formats import DEVICES, READ
 from tests.media.attacks import OpenWatch, calls, listener, playlists
 from tests.media.files import grey, levels_of, tone
 from tests.media.live.helpers import clip, pipe_of
@@ -90,6 +93,28 @@ def test_a_format_that_refers_to_files_is_refused_also_when_it_is_asked_for(priv
     (tmp_path / "up").write_text(str(private))
     with pytest.raises(MediaError):
         open_live(tmp_path / "up", format="image2")
+    assert not watch.opened()
+    watch.close()
+
+
+def test_no_format_that_is_asked_for_makes_another_file_be_opened(private: Path, tmp_path: Path) -> None:
+    """Of all formats of this FFmpeg but devices, with contents that name files in the ways that any of them knows."""
+    watch, formats = OpenWatch(private.parent), set()
+    for names in av.formats_available:
+        with suppress(ValueError):
+            formats |= {names} if av.ContainerFormat(names, "r").is_input else set()
+    formats = {name for name in formats if not {*name.split(",")} & DEVICES}
+    assert len(formats) > 300
+    with listener() as server:
+        texts = [playlists(str(private))["hls"], playlists(targets(private, server)[2])["concat"], str(private)]
+        for number, format in itertools.product(range(3), sorted(formats)):
+            if number and {*format.split(",")} & {*READ.split(",")}:
+                continue
+            text = texts[(number + len(format)) % 3]
+            (tmp_path / "up").write_text(text)
+            with suppress(MediaError):
+                open_live(tmp_path / "up", format=format.split(",")[0], realtime=False, timeout=5.0).close()
+        assert not calls(server)
     assert not watch.opened()
     watch.close()
 

@@ -10,6 +10,11 @@ from avfusion._shapes import Bool, Int
 from avfusion.functional.windows import WindowLayout
 from avfusion.types import Frames
 
+# What a round of kernels costs on an accelerator: it waits milliseconds for their launches, in which it encodes about
+# so many frames of padding; and masks about so many windows that would need none.
+_SPARE_FRAMES = 640
+_SPARE_WINDOWS = 64
+
 
 class WindowGroup(NamedTuple):
     """Real windows with equally many frames.
@@ -49,7 +54,8 @@ def group_windows(frames: Frames, layout: WindowLayout, *, multiple: int = 1, al
         frames: the batch.
         layout: its windows.
         multiple: numbers of frames are rounded up to a multiple of this; on accelerators, where many small calls cost
-            more than some padding, further, to a power of two times it.
+            more than some padding, further, to a power of two times it, and few windows to as many frames as the
+            longest has.
         alike: one group of whole length, with a mask whether it is needed or not, so that compiled code meets one form.
 
     Returns:
@@ -80,6 +86,8 @@ def group_windows(frames: Frames, layout: WindowLayout, *, multiple: int = 1, al
     if alike:
         rounded = torch.where(used > 0, width, 0)
     whole = whole.bool() & (used == rounded) & (not alike)
+    if frames.mask.device.type != "cpu":
+        rounded, whole = join_small_groups(rounded, whole)
     starts = torch.arange(batch, device="cpu") * total
     rows = layout.frames.cpu().clamp(max=max(total - 1, 0)) + starts[:, None, None]
     rows = rows.flatten(0, 1)
@@ -90,6 +98,26 @@ def group_windows(frames: Frames, layout: WindowLayout, *, multiple: int = 1, al
             if len(chosen):
                 groups.append(WindowGroup(chosen, rows[chosen, :count], state))
     return groups
+
+
+def join_small_groups(rounded: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+    """One group where several would cost an accelerator more: each is a round of kernels, whatever it holds.
+
+    Args:
+        rounded: ``(window,)`` int64, on the CPU: frames that each window is given; 0 where there is nothing.
+        whole: ``(window,)`` bool: whether a window then needs no mask.
+
+    Returns:
+        Both, as they are; or with the most frames for every real window, and masks for all unless none needs one.
+    """
+    real = rounded > 0
+    longest = rounded.max() if len(rounded) else 0
+    padding, masked = (longest - rounded)[real].sum(), int((real & ~whole).sum())
+    if padding > _SPARE_FRAMES or (masked and int(real.sum()) - masked > _SPARE_WINDOWS):
+        return rounded, whole
+    joined = torch.where(real, longest, 0)
+    whole = whole & (joined == rounded)
+    return joined, whole if whole[real].all() else torch.zeros_like(whole)
 
 
 def group_mask(frames: Frames, layout: WindowLayout, group: WindowGroup) -> Bool[Tensor, "window frame token"] | None:

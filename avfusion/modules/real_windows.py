@@ -13,7 +13,7 @@ from avfusion.types import Frames
 # Elements of the tokens of a chunk, where no gradients are wanted: four published windows on a CPU, whose intermediate
 # results then stay in its cache; enough on other devices to fill them.
 _CHUNK_ELEMENTS = {"cpu": 4 * 320 * 1536}
-_MANY_ELEMENTS = 64 * 320 * 1536
+_MANY_ELEMENTS = 128 * 320 * 1536
 
 
 class WindowBatch(NamedTuple):

@@ -34,6 +34,8 @@ def regular_grid(count: int, rate: float, device: torch.device, *, first: float 
 
 def as_offset(start: "float | Tensor | Sequence[float]", batch: int, name: str, device: torch.device) -> Tensor:
     """``(batch,)`` seconds from one number or one a clip."""
+    if isinstance(start, (int, float)):  # filled in there, without waiting for the device as a copy does
+        return torch.full((batch,), start, dtype=time_dtype(device), device=device)
     value = torch.as_tensor(start, dtype=time_dtype(device), device=device)
     if value.ndim > 1 or (value.ndim == 1 and value.shape[0] != batch):
         raise InvalidValueError(

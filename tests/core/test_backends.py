@@ -59,7 +59,8 @@ def test_the_published_window_has_the_gradients_of_float64(device, dtype, backen
     ],
 )
 def test_cudnn_is_left_out_where_it_is_wrong(queries, keys, masked, right) -> None:
-    assert sdpa.cudnn_is_right(queries, keys, masked=masked) == right
+    assert sdpa.cudnn_is_right(queries, keys, masked=masked, trained=True) == right
+    assert sdpa.cudnn_is_right(queries, keys, masked=masked, trained=False) == (queries != 1)
 
 
 @pytest.mark.parametrize("device", DEVICES)

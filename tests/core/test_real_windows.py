@@ -19,7 +19,7 @@ from avfusion import (
     SlidingWindowProjector,
     TokenStream,
 )
-from avfusion.functional.packing import group_windows
+from avfusion.functional.packing import group_windows, join_small_groups
 from avfusion.functional.windows import lay_windows
 from tests.core.test_windows import cuts, leading_frames, window_starts
 
@@ -377,3 +377,24 @@ def test_an_exported_connector_goes_to_a_file_and_back(tmp_path) -> None:
             wanted = module(visual=visual, audio=audio)
             torch.testing.assert_close(embeddings, wanted.embeddings, atol=1e-6, rtol=1e-5)
             assert torch.equal(mask, wanted.mask)
+
+
+@given(
+    lengths=st.lists(st.integers(0, 10), min_size=0, max_size=90),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=200)
+def test_small_groups_are_joined_and_lose_nothing(lengths: list[int], seed: int) -> None:
+    rounded = torch.tensor(lengths, dtype=torch.int64)
+    whole = (torch.rand(len(lengths), generator=torch.Generator().manual_seed(seed)) < 0.5) & (rounded > 0)
+    joined, same = join_small_groups(rounded, whole)
+    real = rounded > 0
+    assert torch.equal(joined > 0, real)
+    assert (joined >= rounded).all()
+    assert not (same & ~whole).any()
+    assert not (same & (joined != rounded)).any()
+    groups = {(int(count), bool(state)) for count, state in zip(joined[real], same[real], strict=True)}
+    if int((max(lengths, default=0) - rounded)[real].sum()) <= 640 and int(real.sum()) <= 64:
+        assert len(groups) <= 1
+    if groups == {(10, True)}:
+        assert whole[real].all()

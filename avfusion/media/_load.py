@@ -11,7 +11,7 @@ import av
 from avfusion.errors import InvalidValueError, MediaError
 from avfusion.media._clip import read_clip, to_collectors, to_media
 from avfusion.media._damage import Damage, Policy, reason
-from avfusion.media._limits import LimitError, MediaLimits, check_picture, is_out_of_memory
+from avfusion.media._limits import MediaLimits, check_picture, is_out_of_memory
 from avfusion.media._media import Media
 from avfusion.media._opening import MediaFile, open_file, shown
 from avfusion.media._request import Request, checked
@@ -139,13 +139,12 @@ def _read_image(file: MediaFile, request: Request, damage: Damage) -> Media | No
                 if not request.video:
                     raise MediaError("holds no audio (an image)")
                 try:
-                    return Media(Video.from_image(read_still(image, request.size)[None]), None, 0.0)
-                except LimitError:
-                    raise
+                    pixels = read_still(image, request.size)
                 except MediaError as error:
                     file.check()
                     damage.whole(error)
-                    return None  # FFmpeg decodes what there is of it
+                    pixels = read_still(image, request.size, partial=True)
+                return Media(Video.from_image(pixels[None]), None, 0.0)
             if image.format != "WEBP":
                 return None
             if not request.video:

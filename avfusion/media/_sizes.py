@@ -8,8 +8,8 @@ it gives the samples of the file with the right size.
 import struct
 from typing import IO, NamedTuple
 
-_OPEN = 0x7FFF0000  # and more: what writers put for "unknown" in 32 bits, give or take a header
-_OPEN_64 = 1 << 62
+_ABOUT = 1 << 16  # bytes that a placeholder may be off by: headers are counted in or out, and some round
+_HEADER = 64  # bytes that a size may be over
 _W64 = bytes.fromhex("2E91CF11A5D628DB04C10000")
 _AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}  # a sample, by encoding
 
@@ -24,6 +24,7 @@ class Block(NamedTuple):
         code: how, for :mod:`struct`.
         extra: what the header counts in.
         step: bytes of a sample of all channels; 1 where it is not known.
+        count: byte at which the header says how many of them there are; 0 where it does not.
     """
 
     start: int
@@ -32,46 +33,57 @@ class Block(NamedTuple):
     code: str
     extra: int
     step: int
+    count: int = 0
 
 
 class Correction(NamedTuple):
     """What has to be changed of a header.
 
     Attributes:
-        place: byte at which the change begins.
-        data: the bytes there.
+        changes: bytes to put in place of others, by where they begin.
         missing: how many bytes of sound the file is short of, if it is cut short.
     """
 
-    place: int
-    data: bytes
+    changes: dict[int, bytes]
     missing: int
 
 
-def correct_size(file: IO[bytes]) -> Correction | None:
-    """The correction that a sound file needs; None for one that needs none, or is of another kind."""
+def correct_size(file: IO[bytes]) -> Correction:
+    """The correction that a sound file needs; an empty one where it needs none, or is of another kind."""
     total = file.seek(0, 2)
     file.seek(0)
     head = file.read(16)
     try:
         block = _find(file, head, total)
     except (struct.error, OverflowError):  # the header is cut short
-        return None
+        block = None
     if block is None:
-        return None
-    there = total - block.start
-    unknown = block.size <= 0 or block.size >= (_OPEN if block.code[-1] in "Ii" else _OPEN_64)
-    if unknown and block.size <= there and block.size != 0:
-        unknown = False  # a large file indeed
-    if block.size == 0 and _are_chunks(file, head, block.start, total):
-        return None  # it holds no sound, and says so
+        return Correction({}, 0)
+    there, limit = total - block.start, 1 << 8 * struct.calcsize(block.code)
+    unknown = block.size <= 0 or (block.size > there and _is_placeholder(block.size, limit))
     size = there if unknown else min(block.size, there)
     size -= size % block.step
     # Two bytes over, or the size of the whole file, are mistakes; more than that has been lost.
-    missing = block.size - there if not unknown and block.size - there > block.start + 8 else 0
-    if size == block.size or size <= 0 or size + block.extra >= (1 << 32 if block.code[-1] in "Ii" else 1 << 63):
-        return None
-    return Correction(block.field, struct.pack(block.code, size + block.extra), missing)
+    over = 0 if unknown else block.size - there
+    missing = over if over > max(block.start + 8, _HEADER) else 0
+    changes = {}
+    if size != block.size and 0 < size and size + block.extra < limit // 2:
+        changes[block.field] = struct.pack(block.code, size + block.extra)
+        if block.count:
+            changes[block.count] = struct.pack(">I", size // block.step)
+    # These are read up to the size of the whole.
+    if head[:4] == b"FORM" and total - 8 < 1 << 32:
+        changes[4] = struct.pack(">I", total - 8)
+    elif head[:4] == b"riff":
+        changes[16] = struct.pack("<Q", total)
+    return Correction(changes, missing)
+
+
+def _is_placeholder(size: int, limit: int) -> bool:
+    """Whether a size is what writers put for "unknown": the largest number of 32 or 64 bits, signed or not."""
+    if limit == 1 << 32:
+        return size >= 0x80000000 - _ABOUT
+    return size >= 1 << 62 or any(abs(size - largest) <= _ABOUT for largest in (1 << 31, 1 << 32))
 
 
 def _find(file: IO[bytes], head: bytes, total: int) -> Block | None:
@@ -108,16 +120,16 @@ def _find_wave(file: IO[bytes], kind: bytes, total: int) -> Block | None:
 
 
 def _find_aiff(file: IO[bytes], total: int) -> Block | None:
-    at, step = 12, 1
+    at, step, count = 12, 1, 0
     while at + 8 <= total:
         file.seek(at)
         name, size = struct.unpack(">4sI", file.read(8))
         if name == b"COMM":
             channels, _, bits = struct.unpack(">HIH", file.read(8))
-            step = max(1, channels * ((bits + 7) // 8))
+            step, count = max(1, channels * ((bits + 7) // 8)), at + 10
         elif name == b"SSND":
             # The size may be a placeholder below that of the fields counted in.
-            return Block(at + 16, max(0, size - 8), at + 4, ">I", 8, step)
+            return Block(at + 16, max(0, size - 8), at + 4, ">I", 8, step, count)
         at += 8 + size + size % 2
     return None
 
@@ -162,20 +174,6 @@ def _find_au(file: IO[bytes]) -> Block | None:
     return Block(start, size, 8, ">I", 0, max(1, _AU_BYTES.get(encoding, 1) * channels))
 
 
-def _are_chunks(file: IO[bytes], head: bytes, at: int, total: int) -> bool:
-    """Whether nothing but whole chunks follows."""
-    if head[:4] not in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM"):
-        return at >= total
-    order = "<" if head[:4] in (b"RIFF", b"RF64", b"BW64") else ">"
-    while at + 8 <= total:
-        file.seek(at)
-        name, size = struct.unpack(f"{order}4sI", file.read(8))
-        if not (name.isascii() and name.decode("ascii").isprintable()):
-            return False
-        at += 8 + size + size % 2
-    return at == total
-
-
 class CorrectedFile:
     """A file of sound whose header states the size that it has.
 
@@ -185,20 +183,20 @@ class CorrectedFile:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._correction = correct_size(file)
+        self._changes = correct_size(file).changes
         file.seek(0)
 
     def read(self, size: int = -1) -> bytes:
         """Bytes from here on."""
         at = self._file.tell()
         data = self._file.read(size)
-        if self._correction is None or at >= self._correction.place + len(self._correction.data):
-            return data
-        place, right = self._correction.place, self._correction.data
-        changed = bytearray(data)
-        for index in range(max(at, place), min(at + len(data), place + len(right))):
-            changed[index - at] = right[index - place]
-        return bytes(changed)
+        for place, right in self._changes.items():
+            if at < place + len(right) and place < at + len(data):
+                changed = bytearray(data)
+                for index in range(max(at, place), min(at + len(data), place + len(right))):
+                    changed[index - at] = right[index - place]
+                data = bytes(changed)
+        return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)

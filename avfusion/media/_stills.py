@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from av import VideoFrame
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageFile, ImageOps, ImageSequence
 from torch import Tensor
 
 from avfusion.errors import MediaError
@@ -56,16 +56,22 @@ def is_animated(image: Image.Image) -> bool:
         return True
 
 
-def read_still(image: Image.Image, size: tuple[int, int] | None) -> Tensor:
+def read_still(image: Image.Image, size: tuple[int, int] | None, *, partial: bool = False) -> Tensor:
     """``(3, height, width)`` uint8 RGB, turned and mirrored as its EXIF says.
+
+    Args:
+        image: that was opened.
+        size: ``(height, width)`` of the result.
+        partial: whether to give what was decoded before, of an image that :func:`read_still` refused.
 
     Raises:
         MediaError: an image that cannot be decoded.
     """
     try:
-        with image:
-            image.load()
-            return _pixels(_upright(image), size)
+        if partial and isinstance(image, ImageFile.ImageFile):
+            image.tile = []  # nothing more is to come
+        image.load()
+        return _pixels(_upright(image), size)
     except Exception as error:  # Pillow's decoders raise whatever comes of a broken file
         raise _broken(image, error) from error
 

@@ -61,9 +61,8 @@ def bytes_are_missing(path: Path) -> bool:
     """Whether a file ends before its header says, or in the middle of its last page."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        correction = correct_size(file)
-        if correction is not None:
-            return correction.missing > 0
+        if correct_size(file).missing:
+            return True
         file.seek(0)
         head = file.read(4096)
         file.seek(max(0, size - _OGG_PAGE))

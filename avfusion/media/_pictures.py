@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from fractions import Fraction
+from mmap import mmap
 from typing import NamedTuple
 
 import torch
@@ -96,7 +97,7 @@ class Pictures:
             span = (max(self.since, 0.0), min(until, self._length))
             if span[1] - span[0] > TICK:
                 self._check(1)
-                self._pixels.append(self._picture())
+                self._pixels.append(_apart(self._picture()))
                 self._spans.append(span)
             return
         self._check((min(until, self._length) - TICK) * self._frame_rate - 0.5 - self._next)
@@ -108,7 +109,7 @@ class Pictures:
     def _hold(self, count: int) -> None:
         if count > 0:
             self._check(count)
-            self._pixels += [self._picture()] * count
+            self._pixels += [_apart(self._picture())] * count
             self._next += count
 
     def _check(self, more: float) -> None:
@@ -186,6 +187,13 @@ class Pictures:
         """The one picture of an image file."""
         assert self._shown is not None
         return Video.from_image(self._picture()[None])
+
+
+def _apart(picture: Tensor) -> Tensor:
+    """A large picture in memory that goes back to the system with it; the heap would keep twice as much for all."""
+    if picture.numel() < 2**20:
+        return picture
+    return torch.frombuffer(mmap(-1, picture.numel()), dtype=torch.uint8).view(picture.shape).copy_(picture)
 
 
 def _stacked(pictures: list[Tensor]) -> Tensor:

@@ -222,7 +222,7 @@ def test_accelerate_saves_and_loads_its_state(make: Any, tmp_path: Path, trained
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-@pytest.mark.parametrize("trained", ["frozen", "lora"])
+@pytest.mark.parametrize("trained", ["lora"])
 @pytest.mark.parametrize(
     "options",
     [

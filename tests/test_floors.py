@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 # package's own __init__ stands above the core: what is above may import the public names, the core may not.
 FLOORS = (
     {"_shapes", "errors"},
-    {"types"},
+    {"files", "types"},
     {"functional"},
     {"modules"},
     {"__init__"},
@@ -36,6 +36,7 @@ PUBLIC = {
     "aveb.runner",
     "encoders",
     "errors",
+    "files",
     "functional",
     "interop",
     "media",

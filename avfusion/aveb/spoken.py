@@ -1,7 +1,6 @@
 """Spoken questions about images, made from written ones."""
 
 import hashlib
-import os
 import re
 import wave
 from collections.abc import Callable, Iterable
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from avfusion.aveb.records import Record
 from avfusion.errors import InvalidValueError
+from avfusion.files import locked
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -49,8 +49,11 @@ def make_spoken_questions(
         >>> spoken.id, spoken.question, spoken.audio.suffix
         ('vqa-7', None, '.wav')
     """
-    folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    with locked(out_dir):
+        return _spoken(records, Path(out_dir), espeak if speak is None else speak)
+
+
+def _spoken(records: Iterable[Record], folder: Path, speak: Callable[[str, Path], object]) -> list[Record]:
     made: dict[str, Record] = {}
     for record in records:
         name = f"{record.task}-{record.id}"
@@ -61,13 +64,13 @@ def make_spoken_questions(
         mark = hashlib.sha256(f"{name}\0{record.question}".encode()).hexdigest()[:12]
         audio = folder / f"{_UNSAFE.sub('_', name)[:80]}-{mark}.wav"
         if not audio.is_file():
-            _write(record.question, espeak if speak is None else speak, audio)
+            _write(record.question, speak, audio)
         made[name] = replace(record, id=name, task="isqa", question=None, audio=audio)
     return list(made.values())
 
 
 def _write(text: str, speak: Callable[[str, Path], object], audio: Path) -> None:
-    part = audio.with_name(f".{audio.stem}.{os.getpid()}.wav")
+    part = audio.with_name(f".{audio.stem}.part.wav")
     try:
         speak(text, part)
         start = part.read_bytes()[:12] if part.is_file() else b""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from torch import nn
 
 from avfusion.errors import CheckpointError
+from avfusion.files import write_whole
 from avfusion.modules.weights import load_weights, save_weights
 
 _HUB_MISSING = "Saving and loading components needs huggingface_hub: pip install 'avfusion[hf]'"
@@ -128,7 +129,7 @@ class Component(nn.Module, PyTorchModelHubMixin):
     def _save_pretrained(self, save_directory: Path) -> None:
         save_weights(self, save_directory / _WEIGHTS)
         config = {_CLASS: type(self).__name__, **self.config}
-        (save_directory / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        write_whole(save_directory / _CONFIG, json.dumps(config, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from avfusion.errors import CheckpointError
+from avfusion.files import write_whole
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -46,7 +47,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
     tensors = {
         name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in module.state_dict().items()
     }
-    save_file(tensors, path, metadata={"format": "pt"})
+    write_whole(path, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
 
 
 def load_weights(module: nn.Module, path: Path, device: str = "cpu") -> None:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from avfusion import InvalidValueError
+from avfusion.files import locked
 from examples.favor.features import FeatureWriter, Track, cache_settings, clip_tracks, unpadded
 from examples.favor.loading import load
 from examples.favor.modeling_favor import MEDIA_INPUTS
@@ -59,19 +60,20 @@ def run(options: argparse.Namespace) -> int:
     )
     examples = read_examples(options.data, media_root=options.media_root)
     shard_size = options.shard_size * 1_000_000
-    writer = FeatureWriter(options.out, cache_settings(model, processor), shard_size=shard_size)
-    try:
-        encode_examples(
-            model,
-            processor,
-            examples,
-            writer,
-            batch_size=options.batch_size,
-            workers=options.workers,
-            progress=True,
-        )
-    except InvalidValueError as error:  # of a worker: its message ends with the one that was raised there
-        raise InvalidValueError(str(error).strip().splitlines()[-1]) from error
+    with locked(options.out):
+        writer = FeatureWriter(options.out, cache_settings(model, processor), shard_size=shard_size)
+        try:
+            encode_examples(
+                model,
+                processor,
+                examples,
+                writer,
+                batch_size=options.batch_size,
+                workers=options.workers,
+                progress=True,
+            )
+        except InvalidValueError as error:  # of a worker: its message ends with the one that was raised there
+            raise InvalidValueError(str(error).strip().splitlines()[-1]) from error
     print(f"{len(writer.entries)} tracks in {options.out}")
     return 0
 

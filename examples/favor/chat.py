@@ -17,6 +17,7 @@ from transformers import set_seed
 from transformers.utils import logging
 
 from avfusion import CheckpointError, InvalidTypeError, InvalidValueError
+from avfusion.files import locked
 from examples.favor.answering import Answerer, Decoding
 from examples.favor.batches import answers, first_line
 from examples.favor.loading import load
@@ -59,13 +60,23 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     _check(options)
-    questions, done = [], 0
-    if options.data is not None:
-        questions = read_questions(Path(options.data), media_root=options.media_root)
-        done = resume(Path(options.out), questions)
+    if options.data is None:
+        return _run(options, [], 0)
+    questions, out = read_questions(Path(options.data), media_root=options.media_root), Path(options.out)
+    out.touch()
+    try:
+        with locked(out):
+            done = resume(out, questions)
+            return _run(options, questions[done:], done)
+    finally:
+        if out.is_file() and not out.stat().st_size:  # nothing came of it
+            out.unlink()
+
+
+def _run(options: argparse.Namespace, questions: list[Question], done: int) -> int:
     answerer = load_answerer(options, num_beams=5 if options.data is not None and options.temperature == 0 else 1)
     try:
-        return _answer(options, answerer, questions[done:], done)
+        return _answer(options, answerer, questions, done)
     except RuntimeError as error:
         raise InvalidValueError(f"model: {options.model} cannot answer ({first_line(error)})") from error
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from avfusion import CheckpointError, InvalidValueError
+from avfusion.files import disk_errors, new_folder
 from avfusion.interop import connector_from_release, connector_to_release
 from examples.favor.configuration_favor import FavorConfig
 from examples.favor.loading import OPTIONS_FILE, load, load_configuration, load_processor
@@ -72,23 +73,14 @@ def run(options: argparse.Namespace) -> int:
     tensors = {f"base_model.model.{name}": tensor.contiguous() for name, tensor in (connector | found.lora).items()}
     report = _report(options.checkpoint, base, changes, found, list(connector))
 
-    # Written beside it and then renamed: a directory that is there is whole.
-    part = options.out.with_name(f".{options.out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        _write(part, adapter, tensors, changes)
+    with new_folder(options.out) as part, disk_errors(options.out):  # a directory that is there is whole
+        adapted = part / "adapted" if options.merge else part
+        _write(adapted, adapter, tensors, changes)
         if options.merge:
-            merged = load(part)[0].merge_and_unload()
-            shutil.rmtree(part)
-            merged.save_pretrained(part)
+            load(adapted)[0].merge_and_unload().save_pretrained(part)
+            shutil.rmtree(adapted)
         processor.save_pretrained(part)
         (part / "conversion.json").write_text(json.dumps(report, indent=1))
-        if options.out.exists():
-            options.out.rmdir()
-        part.rename(options.out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     _print(report, options.out)
     return 0
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avfusion import CheckpointError
+from avfusion.files import write_whole
 from examples.favor.processing_favor import Clip, FavorProcessor, first_question, media_sources
 from examples.favor.tags import Messages
 
@@ -178,15 +179,11 @@ class FeatureWriter:
         if tensors:
             names = json.dumps({digest(key): list(one) for key, one in self._pending.items()})
             path = shard_path(self.directory, number)
-            save_file(tensors, path.with_suffix(".part"), metadata={"entries": names})
-            path.with_suffix(".part").replace(path)
-        self.index["entries"] |= {
-            key: {"shard": number if one else None, "file": self._stamps[key]} for key, one in self._pending.items()
-        }
-        part = self.directory / (INDEX + ".part")
-        part.write_text(json.dumps(self.index, indent=1) + "\n")
-        part.replace(self.directory / INDEX)
-        self._pending = {}
+            write_whole(path, lambda part: save_file(tensors, part, metadata={"entries": names}))
+        new = {key: {"shard": number if one else None, "file": self._stamps[key]} for key, one in self._pending.items()}
+        index = {**self.index, "entries": {**self.entries, **new}}
+        write_whole(self.directory / INDEX, json.dumps(index, indent=1) + "\n")
+        self.index, self._pending = index, {}  # last: what could not be written is written by the next call
 
 
 def read_index(directory: Path) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from peft import PeftModel, get_peft_model
 from transformers import HfArgumentParser, TrainingArguments, set_seed
 
 from avfusion import InvalidValueError
+from avfusion.files import disk_errors, locked
 from examples.favor.cache import OPTION_HELP, choose_dtype, parse_options
 from examples.favor.data import Collator, Conversations
 from examples.favor.features import FeatureCache, cache_settings
@@ -90,12 +92,14 @@ def run(options: argparse.Namespace) -> int:
         processing_class=processor,
         model_options=model_options,
     )
-    try:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    except InvalidValueError as error:  # of a worker: its message ends with the one that was raised there
-        raise InvalidValueError(str(error).strip().splitlines()[-1]) from error
-    trainer.save_model()
-    trainer.save_state()
+    with locked(options.out) if arguments.process_index == 0 else nullcontext():
+        try:
+            with disk_errors(options.out):
+                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+                trainer.save_model()
+                trainer.save_state()
+        except InvalidValueError as error:  # of a worker: its message ends with the one that was raised there
+            raise InvalidValueError(str(error).strip().splitlines()[-1]) from error
     return 0
 
 

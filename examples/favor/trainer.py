@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import unwrap_peft_model
 
 from avfusion import InvalidValueError
+from avfusion.files import write_whole
 from examples.favor.loading import OPTIONS_FILE
 
 
@@ -80,7 +81,7 @@ class FavorTrainer(Trainer):
         super()._save(output_dir, state_dict)
         if self.model_options and self.args.should_save:
             path = Path(output_dir or self.args.output_dir) / OPTIONS_FILE
-            path.write_text(json.dumps(self.model_options, indent=1) + "\n")
+            write_whole(path, json.dumps(self.model_options, indent=1) + "\n")
 
     def count_windows(self, batches: Sequence[Mapping[str, Any]]) -> Tensor:
         """Windows of all batches, over all processes where tokens are counted so too."""

@@ -14,6 +14,7 @@ import torch
 from transformers.utils import logging
 
 from avfusion.errors import InvalidValueError
+from avfusion.files import locked
 from examples.mini_aveb.data import collate
 from examples.mini_aveb.fitting import fit
 from examples.mini_aveb.model import Variant
@@ -41,6 +42,11 @@ def study(
     Returns:
         The rows of all runs that were asked for, seed by seed.
     """
+    with locked(out):
+        return _study(out, settings, seeds, workers, variants)
+
+
+def _study(out: Path, settings: Settings, seeds: int, workers: int, variants: Mapping[str, Variant]) -> list[Row]:
     Workplace(out, settings).prepare()
     path = out / "runs.jsonl"
     wanted = [(seed, variant) for seed in range(seeds) for variant in variants.values()]
@@ -80,7 +86,7 @@ def _done(path: Path, wanted: Sequence[tuple[int, Variant]]) -> dict[tuple[int, 
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if len(whole) < len(content):
-        path.write_bytes(whole)
+        os.truncate(path, len(whole))
     rows = {(row["seed"], row["variant"]["name"]): row for row in map(json.loads, whole.splitlines())}
     for seed, variant in wanted:
         row = rows.get((seed, variant.name))

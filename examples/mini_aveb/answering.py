@@ -9,6 +9,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from avfusion.aveb import Request
+from avfusion.files import write_whole
 from avfusion.media import collate_media
 from avfusion.models import AudioVisualLanguageModel
 from examples.mini_aveb.data import read
@@ -49,7 +50,7 @@ def save(model: AudioVisualLanguageModel, tokenizer: PreTrainedTokenizerFast, va
     }
     counts = {name: sum(one.numel() for part in of for one in part.parameters()) for name, of in parts.items()}
     (folder / "parameters.json").write_text(json.dumps(counts) + "\n")
-    (folder / "variant.json").write_text(json.dumps(asdict(variant), indent=1) + "\n")
+    write_whole(folder / "variant.json", json.dumps(asdict(variant), indent=1) + "\n")
 
 
 def load(model: str = "runs/mini_aveb/model") -> MiniAnswerer:

@@ -9,6 +9,7 @@ from typing import Any
 from avfusion.aveb import read_records
 from avfusion.aveb.mini import judge
 from avfusion.aveb.runner import TaskScore, find_data, load_model, run_task, score_answers, write_report
+from avfusion.files import locked, write_whole
 from benchmarks.machine import describe
 from examples.mini_aveb.answering import save
 from examples.mini_aveb.fitting import fit
@@ -28,7 +29,12 @@ def run(out: Path, settings: Settings, *, publish: bool = False) -> dict[str, An
     """Does everything that has not been done, and returns what it writes to ``results.json``, and to where results are
     published if asked.
     """
-    place, folder = Workplace(out, settings), out / "model"
+    with locked(out):
+        return _run(Workplace(out, settings), publish)
+
+
+def _run(place: Workplace, publish: bool) -> dict[str, Any]:
+    out, settings, folder = place.out, place.settings, place.out / "model"
     towers = place.prepare()
     if not (folder / "variant.json").exists():  # written last
         with place.stage("training"):
@@ -39,7 +45,7 @@ def run(out: Path, settings: Settings, *, publish: bool = False) -> dict[str, An
         scores = _benchmark(place, folder)
     results = _results(place, folder, scores)
     for path in [out / "results.json"] + [RESULTS] * publish:
-        path.write_text(json.dumps(results, indent=1) + "\n")
+        write_whole(path, json.dumps(results, indent=1) + "\n")
     return results
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from avfusion.aveb import Record
+from avfusion.files import write_whole
 from avfusion.media import collate_media
 from examples.mini_aveb.data import Item, media_of
 from examples.mini_aveb.labels import heard, seen
@@ -48,9 +49,7 @@ def items_of(tokens: dict[str, Tensor], pairs: Pairs) -> list[Item]:
 
 def write(tensors: dict[str, Tensor], path: Path) -> None:
     """Writes a safetensors file that is whole or not there."""
-    part = path.with_suffix(".part")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
-    part.replace(path)
+    write_whole(path, lambda part: save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part))
 
 
 def read_towers(path: Path) -> Towers:

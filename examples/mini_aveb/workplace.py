@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from avfusion.aveb import read_records
 from avfusion.aveb.mini import MAKERS, generate
 from avfusion.errors import InvalidValueError
+from avfusion.files import write_whole
 from examples.mini_aveb.data import Item, media_of, read_split, request_of
 from examples.mini_aveb.keeping import Pairs, encode, read_items, read_towers, write
 from examples.mini_aveb.pretrain import pretrain_towers
@@ -49,7 +50,7 @@ class Workplace:
                 )
         else:
             out.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(asdict(settings)) + "\n")
+            write_whole(path, json.dumps(asdict(settings)) + "\n")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -58,7 +59,7 @@ class Workplace:
         yield
         seconds = self.seconds()
         seconds[name] = {"wall": round(perf_counter() - wall, 1), "processor": round(process_time() - processor, 1)}
-        (self.out / "seconds.json").write_text(json.dumps(seconds, indent=1) + "\n")
+        write_whole(self.out / "seconds.json", json.dumps(seconds, indent=1) + "\n")
 
     def seconds(self) -> dict[str, dict[str, float]]:
         """Wall and processor seconds of each stage when it was done."""

@@ -12,6 +12,7 @@ from typing import Any
 from avfusion.aveb.runner import TaskScore, as_markdown, load_answers, score_answers
 from avfusion.aveb.tasks import TASKS
 from avfusion.errors import InvalidValueError
+from avfusion.files import write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
             sys.stdout.write(f"{score.task}: {name}: {100 * share:.1f}\n")
     if options.out is not None:
         content = {task: as_json(score) for task, score in scores.items()}
-        Path(options.out).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_whole(options.out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return 0
 
 

@@ -1,11 +1,13 @@
 """The whole miniature: files, records, truth and a card that describes them."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from avfusion.aveb.mini.speech import Speech, speak_all
 from avfusion.aveb.readers import write_records
 from avfusion.aveb.records import Record, stable_hash
 from avfusion.errors import InvalidValueError
+from avfusion.files import new_folder
 
 SPLITS = {"train": 200, "validation": 25, "test": 50}
 """Items of each task, by split."""
@@ -52,7 +55,7 @@ def generate(
     packages every byte is the same, however many workers there are.
 
     Args:
-        out: a folder that is not there yet, or empty.
+        out: a folder that is not there yet, or empty. It has its files when all are made.
         seed: of everything.
         items: items of each task by split; ``SPLITS`` without it.
         tasks: names of tasks.
@@ -63,7 +66,8 @@ def generate(
         The folder.
 
     Raises:
-        InvalidValueError: a folder that is not empty, an unknown difficulty, task or split, fewer than one item.
+        InvalidValueError: a folder that is not empty, or that another process is making,
+            an unknown difficulty, task or split, fewer than one item.
         ImportError: the synthesiser of speech is missing.
 
     Example:
@@ -74,12 +78,26 @@ def generate(
         >>> [record.question for record in read_records("avm", folder / "test" / "avm.jsonl", check_files=True)]
         ['Do the sound and the picture belong together?', 'Do the sound and the picture belong together?']
     """
-    from avfusion.aveb.mini.card import card  # metrics are slow to import, and workers need none
-
     folder = Path(out)
     counts = dict(SPLITS if items is None else items)
-    _check(folder, counts, tasks, difficulty, workers)
-    speech = speak_all()
+    _check(counts, tasks, difficulty, workers)
+    with new_folder(folder) as part:  # so that a set that is there is whole
+        _write(part, speak_all(), counts, tasks, seed=seed, difficulty=difficulty, workers=workers)
+    return folder
+
+
+def _write(
+    folder: Path,
+    speech: Speech,
+    counts: Mapping[str, int],
+    tasks: tuple[str, ...],
+    *,
+    seed: int,
+    difficulty: Difficulty,
+    workers: int,
+) -> None:
+    from avfusion.aveb.mini.card import card  # metrics are slow to import, and workers need none
+
     parts = [
         (split, task, range(first, min(first + _CHUNK, count)))
         for split, count in counts.items()
@@ -104,12 +122,9 @@ def generate(
             truths += [truth for _, truth in found]
         (folder / split / TRUTH).write_text("".join(json.dumps(truth) + "\n" for truth in truths))
     (folder / "README.md").write_text(card(folder, counts, tasks, seed=seed, difficulty=difficulty), encoding="utf-8")
-    return folder
 
 
-def _check(folder: Path, counts: dict[str, int], tasks: tuple[str, ...], difficulty: str, workers: int) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidValueError(f"out: must be an empty folder, or not there yet, found {folder}")
+def _check(counts: dict[str, int], tasks: tuple[str, ...], difficulty: str, workers: int) -> None:
     if difficulty not in LEVELS:
         raise InvalidValueError(f"difficulty: must be one of {', '.join(LEVELS)}, found {difficulty!r}")
     if not tasks or set(tasks) - set(MAKERS):
@@ -121,10 +136,22 @@ def _check(folder: Path, counts: dict[str, int], tasks: tuple[str, ...], difficu
 
 
 def _begin(speech: Speech) -> None:
-    """What a worker needs: the words, and no threads that would get in the others' way."""
+    """What a worker needs: the words, and no threads that would get in the others' way.
+
+    It ends with the process that began it, even if that one is killed.
+    """
+    if parent_process() is not None:
+        Thread(target=_end_with_parent, daemon=True).start()
     _speech.clear()
     _speech.update(speech)
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _make(

@@ -13,6 +13,7 @@ from avfusion.aveb.readers.source import Source
 from avfusion.aveb.records import MEDIA, Record
 from avfusion.aveb.tasks import TASKS
 from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.files import write_whole
 
 _MUST = ("id", "task", "references")
 _NAMES = {field.name for field in fields(Record)} - {"source", "index"}
@@ -36,7 +37,7 @@ def write_records(records: Iterable[Record], path: str | Path) -> None:
     path = Path(path)
     lines = (json.dumps(_as_json(record, path.parent), ensure_ascii=False) + "\n" for record in records)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(lines), encoding="utf-8")
+    write_whole(path, "".join(lines))
 
 
 def _as_json(record: Record, folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from avfusion.aveb.runner.scoring import TaskScore
 from avfusion.aveb.tasks import TASKS, Task
 from avfusion.errors import InvalidValueError
+from avfusion.files import write_whole
 
 Scores = Mapping[str, TaskScore]
 
@@ -176,7 +177,7 @@ def write_report(runs: Mapping[str, Scores], out: str | Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     pages = {"report.md": as_markdown(runs), "report.html": as_html(runs, chart(runs))}
     for name, text in pages.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_whole(folder / name, text)
     return [folder / name for name in pages]
 
 

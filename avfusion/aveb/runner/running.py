@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from avfusion.aveb.requests import Answerer, make_request
 from avfusion.aveb.runner.answers import Answer, AnswerLog, read_answers
 from avfusion.aveb.runner.processes import Processes
 from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.files import locked, write_whole
 
 SETTINGS = "settings.json"
 
@@ -51,7 +52,7 @@ def run_task(
 
     Raises:
         InvalidValueError: records of several tasks or none, other settings, a record that cannot be asked, or a model
-            that gives too few answers or too many.
+            that gives too few answers or too many, or a folder in which another run writes.
         InvalidTypeError: a model that gives anything but text.
 
     Example:
@@ -72,9 +73,28 @@ def run_task(
     if batch_size < 1:
         raise InvalidValueError(f"batch_size: must be at least 1, found {batch_size}")
     folder, processes = Path(out), Processes()
-    if processes.first:
-        _agree(folder, task, {**(settings or {}), "seed": seed, "blind": blind}, records)
-    processes.wait()
+    with locked(folder) if processes.first else nullcontext():
+        if processes.first:
+            _agree(folder, task, {**(settings or {}), "seed": seed, "blind": blind}, records)
+        processes.wait()
+        _ask(model, records, folder, processes, batch_size, progress, seed=seed, blind=blind, skip_bad=skip_bad)
+        if processes.first:
+            _join(folder, task, records)
+        processes.wait()
+    return read_answers(folder / f"{task}.jsonl")
+
+
+def _ask(
+    model: Answerer,
+    records: Sequence[Record],
+    folder: Path,
+    processes: Processes,
+    batch_size: int,
+    progress: bool,
+    **options: Any,
+) -> None:
+    """This process's share of what has not been answered."""
+    task = records[0].task
     done = {answer.id: answer for path in _parts(folder, task) for answer in read_answers(path, torn=True)}
     waiting = [record for record in records if record.id not in done]
     share = waiting[processes.rank :: processes.count]
@@ -82,13 +102,9 @@ def run_task(
     part = folder / f"{task}.part{processes.rank}.jsonl"
     with AnswerLog(part) as log:
         for batch in _batches(share, batch_size, progress and processes.first, task):
-            for answers in _answered(model, batch, seed=seed, blind=blind, skip_bad=skip_bad):
+            for answers in _answered(model, batch, **options):
                 log.add(answers)
     processes.wait()
-    if processes.first:
-        _join(folder, task, records)
-    processes.wait()
-    return read_answers(folder / f"{task}.jsonl")
 
 
 def _only_task(records: Sequence[Record]) -> str:
@@ -113,8 +129,7 @@ def _agree(folder: Path, task: str, settings: dict[str, Any], records: Sequence[
             )
     if known["records"].setdefault(task, ids) != ids:
         raise InvalidValueError(f"out: {folder} holds answers to other records of {task}; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(path, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
 
 
 def _parts(folder: Path, task: str) -> list[Path]:
@@ -167,16 +182,6 @@ def _checked(said: Sequence[str], count: int) -> Sequence[str]:
 def _join(folder: Path, task: str, records: Sequence[Record]) -> None:
     """All parts as one file in the order of the records; only then are the parts taken away."""
     answers = {answer.id: answer for path in _parts(folder, task) for answer in read_answers(path, torn=True)}
-    _write(folder / f"{task}.jsonl", "".join(answers[record.id].line() for record in records))
+    write_whole(folder / f"{task}.jsonl", "".join(answers[record.id].line() for record in records))
     for path in folder.glob(f"{task}.part*.jsonl"):
         path.unlink()
-
-
-def _write(path: Path, text: str) -> None:
-    """Replaces a file in one step."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from avfusion.aveb.__main__ import main
 from avfusion.aveb.mini import LEVELS, MAKERS, Oracle, generate, judge
 from avfusion.aveb.mini.card import blind_chance
 from avfusion.aveb.mini.vocabulary import COLOURS, FRAME_RATE
-from avfusion.aveb.runner import run_task, score_answers
+from avfusion.aveb.runner import find_data, run_task, score_answers
 from avfusion.media import load_media
 
 ITEMS = 16
@@ -46,6 +50,34 @@ def test_every_byte_is_the_seed_s_however_many_workers(tmp_path: Path) -> None:
     other = digest(generate(tmp_path / "other", **given, seed=1))
     assert {*other} == {*one}
     assert [name for name in one if "media" in name and one[name] == other[name]] == []
+
+
+KILLED = """
+import sys
+from avfusion.aveb.mini import generate
+if __name__ == "__main__":
+    print("begins", flush=True)
+    generate(sys.argv[1], items={"test": 27}, tasks=("asr", "avm"), workers=2)
+"""
+
+
+def test_a_generation_that_is_killed_looks_like_none_and_the_next_one_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "killed.py").write_text(KILLED)
+    out, part = tmp_path / "set", tmp_path / ".set.part"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, str(tmp_path / "killed.py"), str(out)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not any(part.glob("test/media/*")):
+            time.sleep(0.01)
+        with pytest.raises(InvalidValueError, match=f"in use by process {process.pid}"):
+            generate(out, items={"test": 1}, tasks=("asr",))
+        process.kill()
+    assert any(part.glob("test/media/*"))
+    with pytest.raises(InvalidValueError, match="data: must be a folder"):
+        find_data([str(out / "test")])
+    generate(out, items={"test": 1}, tasks=("asr",))
+    assert digest(out) == digest(generate(tmp_path / "other", items={"test": 1}, tasks=("asr",)))
+    assert not part.exists()
 
 
 def test_splits_and_tasks_hold_different_items(mini: Path) -> None:

@@ -54,7 +54,19 @@ def test_a_run_killed_at_any_point_goes_on_to_the_same_file(tmp_path: Path, whol
             time.sleep(0.002)
     assert kills == 3
     assert (out / "asr.jsonl").read_text() == whole
-    assert list(out.glob("asr.part*")) == []
+    assert sorted(path.name for path in out.iterdir()) == ["asr.jsonl", "settings.json"]
+
+
+def test_two_runs_in_one_folder_are_noticed(tmp_path: Path, whole: str) -> None:
+    out = tmp_path / "out"
+    process = start(out, 2)
+    while not any(out.glob("asr.part*.jsonl")):
+        time.sleep(0.01)
+    with pytest.raises(InvalidValueError, match=f"out: .*one process at a time, found .* by process {process.pid}"):
+        run_task(Hashing(), records(), out)
+    assert process.wait() == 0
+    assert (out / "asr.jsonl").read_text() == whole
+    run_task(Hashing(), records(), out)
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60])

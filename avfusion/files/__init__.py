@@ -1,0 +1,7 @@
+"""Files that are whole or not there, and folders that one process writes at a time."""
+
+from avfusion.files.locks import locked
+from avfusion.files.new_folder import new_folder
+from avfusion.files.whole import disk_errors, write_whole
+
+__all__ = ["disk_errors", "locked", "new_folder", "write_whole"]

@@ -18,6 +18,7 @@ from avfusion.modules.weights import load_exactly
 _SLOTS = 32
 _FRAME_RATE, _AUDIO_RATE = 2.0, 50.0
 _PREFIX = "projector.window_encoder."
+_WIDEST = "feed_forward.up.weight"
 
 # The release keeps one Q-Former under up to three sets of names; the joint one is read.
 _TOP = {
@@ -47,9 +48,17 @@ _OUTER = {
     "low_query_tokens": "projector.fine_query_tokens",
 }
 _NAMES = {old: _PREFIX + new for old, new in _TOP.items()} | _OUTER
+_DIMS = {  # of what sizes are read off
+    _PREFIX + "position_embedding": 2,
+    _PREFIX + "query_tokens": 2,
+    _PREFIX + "input_norm.weight": 1,
+    "projector.proj.weight": 2,
+    "projector.fine_query_tokens": 2,
+    "input_projections.audio.weight": 2,
+}
 _OLD_NAMES = {new: old for old, new in _NAMES.items()}
 _OLD_LAYER = {new: old for old, new in _LAYER.items()}
-_LAYER_NAME = re.compile(r"joint_Qformer\.bert\.encoder\.layer\.(\d+)\.(.+)")
+_LAYER_NAME = re.compile(r"joint_Qformer\.bert\.encoder\.layer\.(\d{1,4})\.(.+)")
 
 
 def connector_from_release(
@@ -59,6 +68,7 @@ def connector_from_release(
     window_frames: int,
     causal_direction: str,
     fine_window_frames: int | None = None,
+    visual_dim: int | None = None,
 ) -> AudioVisualConnector:
     """Builds a connector from the tensors of a released checkpoint, with the release's behaviour.
 
@@ -75,13 +85,17 @@ def connector_from_release(
         causal_direction: ``"reversed"``, which the released weights were trained with, or ``"causal"``; a remark after
             it, as in ``"reversed (as released)"``, is not read.
         fine_window_frames: frames a fine window; given if and only if there are ``low_query_tokens``.
+        visual_dim: width of a visual token; the audio's is the rest of the Q-Former's input. Weights with an audio map
+            (``speech_pre_qformer_proj``) tell it themselves, and refuse another. Weights without one do not: half of
+            the input without this argument, as in the published models.
 
     Returns:
         The connector in evaluation mode, in the tensors' dtype.
 
     Raises:
         CheckpointError: tensors missing, of another shape, or of the connector but unknown.
-        InvalidValueError: ``fine_window_frames`` given or missing against the weights, an unknown direction.
+        InvalidValueError: ``fine_window_frames`` given or missing against the weights, a ``visual_dim`` that does not
+            fit them, an unknown direction.
 
     Example:
         >>> import torch
@@ -107,7 +121,14 @@ def connector_from_release(
         raise CheckpointError("state_dict: holds no released connector, llama_proj_joint.weight is missing")
     direction = causal_direction.partition(" ")[0]
     check_direction(direction)
-    connector = _build(named, num_heads, window_frames, cast(CausalDirection, direction), fine_window_frames)
+    for name, dims in _DIMS.items():
+        if name in named and named[name].ndim != dims:
+            raise CheckpointError(
+                f"state_dict: {_release_name(name)} must have {dims} dimensions, found shape {tuple(named[name].shape)}"
+            )
+    connector = _build(
+        named, num_heads, window_frames, cast(CausalDirection, direction), fine_window_frames, visual_dim
+    )
     positions = _PREFIX + "position_embedding"
     # The table is longer than a window; the rows past it are never read.
     named[positions] = named[positions][: window_frames * _SLOTS]
@@ -184,6 +205,7 @@ def _build(
     window_frames: int,
     causal_direction: CausalDirection,
     fine_window_frames: int | None,
+    visual_dim: int | None,
 ) -> AudioVisualConnector:
     def shape(name: str) -> tuple[int, ...]:
         return tuple(named[name].shape)
@@ -191,7 +213,11 @@ def _build(
     layers = _PREFIX + "layers."
     input_dim, (num_queries, hidden) = shape(_PREFIX + "input_norm.weight")[0], shape(_PREFIX + "query_tokens")
     audio_map = "input_projections.audio.weight"
-    audio_dim = shape(audio_map)[0] if audio_map in named else input_dim // 2
+    visual_dim = _visual_dim(visual_dim, input_dim, shape(audio_map)[0] if audio_map in named else None)
+    audio_dim = input_dim - visual_dim
+    numbers = [int(name[len(layers) :].split(".")[0]) for name in named if name.startswith(layers)]
+    if numbers and max(numbers) >= len(numbers):  # more layers than tensors
+        raise CheckpointError(f"state_dict: must hold every layer up to the last, found number {max(numbers)}")
     fine = "projector.fine_query_tokens"
     if (fine in named) != (fine_window_frames is not None):
         raise InvalidValueError(
@@ -201,11 +227,10 @@ def _build(
     qformer = CausalQFormer(
         input_dim=input_dim,
         hidden_size=hidden,
-        num_layers=1
-        + max((int(name[len(layers) :].split(".")[0]) for name in named if name.startswith(layers)), default=0),
+        num_layers=1 + max(numbers, default=0),
         num_heads=num_heads,
         num_queries=num_queries,
-        intermediate_size=next((t.shape[0] for n, t in named.items() if n.endswith("feed_forward.up.weight")), None),
+        intermediate_size=next((t.shape[0] for n, t in named.items() if t.ndim and n.endswith(_WIDEST)), None),
         window_frames=window_frames,
         tokens_per_frame=_SLOTS,
         causal_direction=causal_direction if any("causal_attention" in name for name in named) else None,
@@ -225,7 +250,7 @@ def _build(
     )
     return AudioVisualConnector(
         synchroniser=FrameSynchroniser(
-            visual_dim=input_dim - audio_dim,
+            visual_dim=visual_dim,
             stream_dims={"audio": audio_dim},
             frame_rate=_FRAME_RATE,
             stream_rates={"audio": _AUDIO_RATE},
@@ -235,3 +260,23 @@ def _build(
         projector=projector,
         input_dims={"audio": shape(audio_map)[1]} if audio_map in named else {},
     )
+
+
+def _visual_dim(given: int | None, input_dim: int, mapped: int | None) -> int:
+    """The visual stream's width in an input that it shares with the audio's, which an audio map tells."""
+    if mapped is not None:
+        if not 0 < mapped < input_dim:
+            raise CheckpointError(
+                f"state_dict: the audio map must be narrower than ln_joint, {input_dim}, found {mapped} wide"
+            )
+        if given not in (None, input_dim - mapped):
+            raise InvalidValueError(
+                f"visual_dim: must be {input_dim - mapped}, which the audio map leaves of {input_dim}, found {given}"
+            )
+        return input_dim - mapped
+    if given is None and input_dim % 2:
+        raise InvalidValueError(f"visual_dim: must be given, as the input, {input_dim} wide, has no halves, found None")
+    visual_dim = input_dim // 2 if given is None else given
+    if not 0 < visual_dim < input_dim:
+        raise InvalidValueError(f"visual_dim: must be from 1 to {input_dim - 1}, found {visual_dim}")
+    return visual_dim

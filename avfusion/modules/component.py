@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import torch
 from torch import nn
 
 from avfusion.errors import CheckpointError
 from avfusion.files import write_whole
-from avfusion.modules.weights import load_weights, save_weights
+from avfusion.modules.arguments import misfits
+from avfusion.modules.weights import assign_weights, check_fit, read_weights, save_weights
 
 _HUB_MISSING = "Saving and loading components needs huggingface_hub: pip install 'avfusion[hf]'"
 
@@ -34,6 +36,8 @@ else:
 
 
 _CONFIG, _WEIGHTS, _CLASS = "config.json", "model.safetensors", "avfusion_class"
+_DEPTH = 32  # levels of a configuration
+_LAYERS = 128  # as many are built before they are compared with the weights
 
 
 class _Unbuilt:
@@ -56,8 +60,8 @@ def _decode(value: Any) -> Any:
     name = config.pop(_CLASS)
     if name is None:
         return _Unbuilt(str(config.get("name")))
-    if name not in Component.registry:
-        raise CheckpointError(f"{_CLASS}: must be one of {sorted(Component.registry)}, found {name!r}")
+    if not isinstance(name, str) or name not in Component.registry:
+        raise CheckpointError(f"{_CLASS}: must be one of {sorted(Component.registry)}, found {name!r:.80}")
     return Component.registry[name].from_config(config)
 
 
@@ -119,12 +123,16 @@ class Component(nn.Module, PyTorchModelHubMixin):
                     f"{name}: {cls.__name__} was saved with a {value.name}, which only you can build; "
                     f"pass {name}=... to from_pretrained"
                 )
+        wrong = list(misfits(cls, arguments))
+        if wrong:
+            raise CheckpointError(f"{cls.__name__}: cannot be built from its configuration: {'; '.join(wrong)}")
         try:
             return cls(**arguments)
         except CheckpointError:
             raise
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{cls.__name__}: cannot be built from its configuration: {error}") from error
+        except Exception as error:
+            reason = (str(error) or type(error).__name__).partition("\n")[0]
+            raise CheckpointError(f"{cls.__name__}: cannot be built from its configuration: {reason}") from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_weights(self, save_directory / _WEIGHTS)
@@ -183,18 +191,39 @@ class Component(nn.Module, PyTorchModelHubMixin):
             except (HFValidationError, RemoteEntryNotFoundError) as error:
                 raise CheckpointError(f"{pretrained_model_name_or_path}: holds no {name} ({error})") from error
 
-        config = _read_config(find(_CONFIG), cls.__name__)
+        config_file, weights_file = find(_CONFIG), find(_WEIGHTS)
+        config = _read_config(config_file, cls.__name__)
+        tensors = read_weights(weights_file, map_location)
+        _check_layers(config, max(_LAYERS, len(tensors)), str(config_file))
+        with torch.device("meta"):  # sizes that a file claims are compared before there is memory for them
+            claimed = cls.from_config({**config, **arguments})
+        check_fit(claimed, tensors, str(weights_file))
         component = cls.from_config({**config, **arguments})
-        load_weights(component, find(_WEIGHTS), map_location)
+        assign_weights(component, tensors, str(weights_file))
         return component.to(map_location).eval()
 
 
 def _read_config(path: Path, wanted: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a component's configuration ({error})") from error
     found = config.pop(_CLASS, None) if isinstance(config, dict) else None
     if found != wanted:
-        raise CheckpointError(f"{path}: must describe a {wanted}, found {found!r}")
+        raise CheckpointError(f"{path}: must describe a {wanted}, found {found!r:.80}")
+    level: list[Any] = [config]
+    for _ in range(_DEPTH):
+        level = [inner for value in level for inner in (value.values() if isinstance(value, dict) else value)]
+        level = [value for value in level if isinstance(value, dict | list)]
+    if level:
+        raise CheckpointError(f"{path}: must be at most {_DEPTH} levels deep, found more")
     return config
+
+
+def _check_layers(config: Mapping[str, Any], most: int, source: str) -> None:
+    """Refuses many more layers than the file has tensors: they would all be built before they are compared."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            _check_layers(value, most, source)
+        elif name == "num_layers" and isinstance(value, int) and value > most:
+            raise CheckpointError(f"{source}: num_layers: must be at most {most} for these weights, found {value}")

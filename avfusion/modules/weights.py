@@ -19,24 +19,51 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
         source: where they come from, for the message.
 
     Raises:
-        CheckpointError: tensors missing, left over, or of another shape.
+        CheckpointError: tensors missing, left over, of another shape or kind, or with values that are not finite.
     """
+    check_fit(module, tensors, source)
+    module.load_state_dict(dict(tensors), assign=any(t.is_meta for t in module.state_dict().values()))
+
+
+def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """What :func:`load_exactly` raises, without loading anything; the module may be on the meta device."""
     wanted = module.state_dict()
-    missing = sorted(set(wanted) - set(tensors))
-    unknown = sorted(set(tensors) - set(wanted))
-    shapes = [
-        f"{name} is {tuple(tensors[name].shape)}, must be {tuple(wanted[name].shape)}"
-        for name in sorted(set(wanted) & set(tensors))
-        if tensors[name].shape != wanted[name].shape
-    ]
+    both = sorted(set(wanted) & set(tensors))
+    found = {
+        "missing": sorted(set(wanted) - set(tensors)),
+        "unknown": sorted(set(tensors) - set(wanted)),
+        "of another shape": [
+            f"{name} is {tuple(tensors[name].shape)}, must be {tuple(wanted[name].shape)}"
+            for name in both
+            if tensors[name].shape != wanted[name].shape
+        ],
+        "of another kind": [
+            f"{name} is {_kind(tensors[name])}, must be {'floating' if _floats(wanted[name]) else wanted[name].dtype}"
+            for name in both
+            if not _is_of_kind(tensors[name], wanted[name])
+        ],
+        "not finite": [name for name in both if _floats(tensors[name]) and not tensors[name].isfinite().all()],
+    }
     differences = [
         f"{title} {len(names)}: {'; '.join(names[:5])}{' …' if len(names) > 5 else ''}"
-        for title, names in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
+        for title, names in found.items()
         if names
     ]
     if differences:
         raise CheckpointError(f"{source}: does not fit {type(module).__name__}. " + ". ".join(differences))
-    module.load_state_dict(dict(tensors), assign=any(t.is_meta for t in wanted.values()))
+
+
+def _floats(tensor: Tensor) -> bool:
+    return tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _is_of_kind(given: Tensor, wanted: Tensor) -> bool:
+    """A floating tensor may come in another precision; any other must be of the very dtype."""
+    return (_floats(given) and _floats(wanted)) or given.dtype == wanted.dtype
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -50,22 +77,40 @@ def save_weights(module: nn.Module, path: Path) -> None:
     write_whole(path, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
 
 
+def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: a file that is missing or broken.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(path, device=device)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; save a component with save_pretrained") from None
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
+    return tensors
+
+
+def assign_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Loads tensors into a module, exactly, in the dtype they have.
+
+    Raises:
+        CheckpointError: tensors that do not fit.
+    """
+    check_fit(module, tensors, source)
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        tensor.data = tensor.data.to(tensors[name].dtype)
+    module.load_state_dict(dict(tensors))
+
+
 def load_weights(module: nn.Module, path: Path, device: str = "cpu") -> None:
     """Loads a safetensors file into a module, exactly, in the dtype it was saved in.
 
     Raises:
         CheckpointError: a file that is missing or broken, or tensors that do not fit.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path, device=device)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; save a component with save_pretrained") from None
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        if name in tensors:  # else named below, with all that differs
-            tensor.data = tensor.data.to(tensors[name].dtype)
-    load_exactly(module, tensors, str(path))
+    assign_weights(module, read_weights(path, device), str(path))

@@ -126,9 +126,12 @@ def release_options(connector: Mapping[str, Tensor], options: argparse.Namespace
     inner = connector.get("joint_Qformer.bert.encoder.layer.0.intermediate_query.dense.weight")
     if inner is not None:
         changes["connector_intermediate_size"] = inner.shape[0]
-    layers = [re.match(r"joint_Qformer\.bert\.encoder\.layer\.(\d+)\.", name) for name in connector]
+    layers = [re.match(r"joint_Qformer\.bert\.encoder\.layer\.(\d{1,4})\.", name) for name in connector]
     if any(layers):
-        changes["connector_layers"] = 1 + max(int(layer[1]) for layer in layers if layer)
+        last = max(int(layer[1]) for layer in layers if layer)
+        if last >= len(layers):  # each has a tensor at least
+            raise CheckpointError(f"checkpoint: must hold every layer up to the last, found number {last}")
+        changes["connector_layers"] = 1 + last
     return changes
 
 

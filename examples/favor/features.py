@@ -192,11 +192,21 @@ def read_index(directory: Path) -> dict[str, Any] | None:
         index = json.loads((directory / INDEX).read_text())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"features: {directory / INDEX} is not JSON ({error})") from error
-    if not isinstance(index, dict) or not {"settings", "entries"} <= set(index):
+    if not _is_index(index):
         raise CheckpointError(f"features: {directory / INDEX} is no index of features")
     return index
+
+
+def _is_index(index: Any) -> bool:
+    if not isinstance(index, dict) or not all(isinstance(index.get(name), dict) for name in ("settings", "entries")):
+        return False
+    entries = index["entries"].values()
+    return all(
+        isinstance(one, dict) and {"shard", "file"} <= set(one) and type(one["shard"]) in (int, type(None))
+        for one in entries
+    )
 
 
 def check_settings(directory: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

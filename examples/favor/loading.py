@@ -1,7 +1,8 @@
 """A model by name: a preset, a directory, or what was trained on top of either."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import BitsAndBytesConfig
 
-from avfusion import CheckpointError, InvalidValueError
+from avfusion import CheckpointError, InvalidTypeError, InvalidValueError
 from examples.favor.configuration_favor import FavorConfig
 from examples.favor.modeling_favor import FavorForConditionalGeneration
 from examples.favor.parts import build_connector
@@ -45,6 +46,7 @@ def load(
     quantize: str | None = None,
     trainable: bool = False,
     options: Mapping[str, Any] | None = None,
+    bases: int = 8,
 ) -> tuple[Any, FavorProcessor]:
     """Model and processor, in evaluation mode.
 
@@ -58,9 +60,10 @@ def load(
         quantize: ``"4bit"`` or ``"8bit"`` for the language model.
         trainable: train the adapter of a training run further.
         options: of the configuration, over the named model's; the connector is then a new one.
+        bases: training runs that may stand on each other.
 
     Raises:
-        CheckpointError: a directory that holds no such model.
+        CheckpointError: a directory that holds no such model, or one whose files are not what they claim.
         InvalidValueError: a name that is neither a preset nor a directory.
     """
     path = Path(name)
@@ -89,15 +92,19 @@ def load(
     }
     given = {key: value for key, value in given.items() if value is not None}
     if (path / "adapter_config.json").is_file():
-        base = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path")
-        if not base:
+        base = read_object(path / "adapter_config.json").get("base_model_name_or_path")
+        if not isinstance(base, str) or not base:
             raise CheckpointError(f"{path}: its adapter_config.json names no base model")
+        if not bases:
+            raise CheckpointError(f"{path}: must not be its own base model, found one behind another")
+        if not (path / "adapter_model.safetensors").is_file():
+            raise CheckpointError(f"{path}: holds no adapter_model.safetensors")
         if options:
             raise InvalidValueError(
                 f"options: must be none for a training run, which has its own, found {dict(options)}"
             )
         if (path / OPTIONS_FILE).is_file():
-            options = json.loads((path / OPTIONS_FILE).read_text())
+            options = read_object(path / OPTIONS_FILE)
         model, processor = load(
             base,
             device=device,
@@ -105,17 +112,21 @@ def load(
             attn_implementation=attn_implementation,
             quantize=quantize,
             options=options,
+            bases=bases - 1,
         )
         options = None
-        model = PeftModel.from_pretrained(model, str(path), is_trainable=trainable)
+        with _broken(path):
+            model = PeftModel.from_pretrained(model, str(path), is_trainable=trainable)
     else:
         load_configuration(name)
         if str(name) in PRESETS:
             model, processor = assemble(str(name), **given)
             model.name_or_path = str(name)
         elif path.is_dir():
-            model = FavorForConditionalGeneration.from_pretrained(path, **given)
-            processor = FavorProcessor.from_pretrained(path)
+            check_index(path)
+            with _broken(path):
+                model = FavorForConditionalGeneration.from_pretrained(path, use_safetensors=True, **given)
+                processor = FavorProcessor.from_pretrained(path)
         else:
             if quantize is not None:
                 raise InvalidValueError(f"quantize: must not be given for tiny models, found {quantize!r}")
@@ -153,11 +164,51 @@ def load_configuration(name: str | Path) -> FavorConfig:
 def _directory_configuration(path: Path) -> FavorConfig:
     if not (path / "config.json").is_file():
         raise CheckpointError(f"{path}: holds neither config.json nor adapter_config.json, so it is no model")
-    found = json.loads((path / "config.json").read_text()).get("model_type")
+    found = read_object(path / "config.json").get("model_type")
     if found != "favor":
-        raise CheckpointError(f"{path}: must hold a favor model, found {found!r}")
-    config: FavorConfig = FavorConfig.from_pretrained(path)
+        raise CheckpointError(f"{path}: must hold a favor model, found {found!r:.80}")
+    with _broken(path):
+        config: FavorConfig = FavorConfig.from_pretrained(path)
     return config
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a file.
+
+    Raises:
+        CheckpointError: anything else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: must be a JSON object ({error})") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: must be a JSON object, found {type(found).__name__}")
+    return found
+
+
+def check_index(path: Path) -> None:
+    """Refuses a list of a model's files that names others than those beside it."""
+    for index in sorted(path.glob("*.index.json")):
+        names = read_object(index).get("weight_map")
+        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+            raise CheckpointError(f"{index}: must have a weight_map from tensors to files")
+        for name in sorted(set(names.values())):
+            if Path(name).name != name or name in ("", ".", "..") or "\\" in name or not (path / name).is_file():
+                raise CheckpointError(f"{index}: must name files beside it, found {name!r:.80}")
+
+
+@contextmanager
+def _broken(path: Path) -> Iterator[None]:
+    """One error for what transformers meets in files that are not what they claim."""
+    try:
+        yield
+    except (ImportError, MemoryError, InvalidValueError, InvalidTypeError):
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: cannot be loaded ({(str(error) or type(error).__name__).partition(chr(10))[0]})"
+        ) from error
 
 
 def load_processor(name: str | Path, config: FavorConfig) -> FavorProcessor:

@@ -51,6 +51,8 @@ def read_questions(file: Path, *, media_root: str | Path | None = None) -> list[
             raise InvalidValueError(f"{place}: not JSON ({error.msg})") from None
         except InvalidValueError as error:
             raise InvalidValueError(f"{place}: {error}") from None
+        except (ValueError, RecursionError) as error:  # numbers of too many digits; nested too deep
+            raise InvalidValueError(f"{place}: not JSON that can be read ({error})") from None
     if not questions:
         raise InvalidValueError(f"data: must hold at least one record, found none in {file}")
     return questions

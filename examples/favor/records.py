@@ -71,6 +71,8 @@ def _records(file: Path) -> Iterator[tuple[str, Any]]:
             records = json.loads(text)
         except json.JSONDecodeError as error:
             raise InvalidValueError(f"{file}:{error.lineno}: not JSON ({error.msg})") from None
+        except (ValueError, RecursionError) as error:  # numbers of too many digits; nested too deep
+            raise InvalidValueError(f"{file}: not JSON that can be read ({error})") from None
         yield from ((f"{file}[{index}]", record) for index, record in enumerate(records))
         return
     for number, line in enumerate(text.split("\n"), start=1):
@@ -80,6 +82,8 @@ def _records(file: Path) -> Iterator[tuple[str, Any]]:
             yield f"{file}:{number}", json.loads(line)
         except json.JSONDecodeError as error:
             raise InvalidValueError(f"{file}:{number}: not JSON ({error.msg})") from None
+        except (ValueError, RecursionError) as error:
+            raise InvalidValueError(f"{file}:{number}: not JSON that can be read ({error})") from None
 
 
 def _conversations(record: Any) -> list[tuple[Messages, list[dict[str, Any]]]]:

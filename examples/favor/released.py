@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -33,6 +32,8 @@ _FROZEN = {
 }
 _CONNECTOR = (*dict.fromkeys(_SAME.values()), "speech_pre_qformer_proj", "low_query_tokens")
 _LORA = re.compile(r"llama_model\.base_model\.model\.(.+)\.lora_(A|B)(?:\.default)?\.weight")
+_INNER, _DEPTH = ("model", "state_dict", "module"), 8  # where a state dict lies, and in how many of these at most
+_DIMS = {"joint_query_tokens": 2, "low_query_tokens": 2, "joint_frame_position_embedding.weight": 2}
 _BUFFERS = ("position_ids", "inv_freq")
 
 
@@ -80,19 +81,30 @@ def read(path: Path) -> dict[str, Tensor]:
             if asked
             else f"{path}: must hold tensors and plain values only, found something else"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, SafetensorError) as error:
+    except RecursionError as error:
+        raise CheckpointError(f"{path}: not a checkpoint, it is nested too deep") from error
+    except Exception as error:  # what is inside a broken file is met by whatever code comes upon it
         raise CheckpointError(
             f"{path}: not a checkpoint, or a broken one ({str(error).partition(chr(10))[0]})"
         ) from error
-    while isinstance(content, Mapping):  # the state dict may lie beside the optimiser's and other things
-        inner = next((content[key] for key in ("model", "state_dict", "module") if key in content), None)
+    for _ in range(_DEPTH):  # the state dict may lie beside the optimiser's and other things
+        inner = next((content[key] for key in _INNER if key in content), None) if isinstance(content, Mapping) else None
         if not isinstance(inner, Mapping):
             break
         content = inner
+    else:
+        raise CheckpointError(
+            f"{path}: must hold its tensors at most {_DEPTH} levels deep under {', '.join(_INNER)}, found more levels"
+        )
     named = content.items() if isinstance(content, Mapping) else ()
     tensors = {str(name).removeprefix("module."): value for name, value in named if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(f"{path}: holds no named tensors")
+    odd = [name for name, tensor in tensors.items() if tensor.layout != torch.strided or tensor.is_quantized]
+    if odd:
+        raise CheckpointError(
+            f"{path}: must hold dense tensors, found {len(odd)} of another kind: {', '.join(odd[:5])}"
+        )
     return tensors
 
 
@@ -100,7 +112,7 @@ def sort(tensors: Mapping[str, Tensor]) -> Contents:
     """Tells what every tensor is.
 
     Raises:
-        CheckpointError: tensors that must be equal, and are not.
+        CheckpointError: tensors that must be equal, and are not, or that are no weights.
     """
     found = Contents({}, {}, {}, {}, {}, [])
     different: list[str] = []
@@ -129,6 +141,14 @@ def sort(tensors: Mapping[str, Tensor]) -> Contents:
             found.duplicates[name] = found.sources[wanted]
         else:
             different.append(f"{name} and {found.sources[wanted]}")
+    odd = [
+        f"{found.sources[name]} is {str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+        for name, tensor in (found.connector | found.lora).items()
+        if not tensor.is_floating_point() or tensor.ndim < _DIMS.get(name, 1)
+    ]
+    if odd:
+        more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
+        raise CheckpointError(f"checkpoint: must hold floating weights, found {'; '.join(odd[:5])}{more}")
     if different:
         more = f" and {len(different) - 5} more pairs" if len(different) > 5 else ""
         raise CheckpointError(f"checkpoint: must hold the same under {'; '.join(different[:5])}{more}; they differ")

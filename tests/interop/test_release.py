@@ -304,6 +304,66 @@ def test_fine_windows_belong_to_weights_that_have_them() -> None:
         convert(config, state_dict, fine_window_frames=1)
 
 
+def of_widths(visual: int, audio: int, *, mapped: bool) -> AudioVisualConnector:
+    """A connector of the release's kind, with streams of these widths."""
+    qformer = CausalQFormer(
+        input_dim=visual + audio, hidden_size=4, num_heads=1, num_queries=2, window_frames=2, padding="released"
+    )
+    return AudioVisualConnector(
+        synchroniser=FrameSynchroniser(visual_dim=visual, stream_dims={"audio": audio}, padding="released"),
+        projector=SlidingWindowProjector(window_encoder=qformer, window_frames=2, llm_dim=3),
+        input_dims={"audio": 5} if mapped else {},
+    ).eval()
+
+
+@settings(max_examples=200)
+@given(
+    visual=st.integers(1, 9),
+    audio=st.integers(1, 9),
+    mapped=st.booleans(),
+    given_dim=st.none() | st.integers(-2, 20),
+)
+def test_a_width_that_the_weights_do_not_tell_is_given(
+    visual: int, audio: int, mapped: bool, given_dim: int | None
+) -> None:
+    connector = of_widths(visual, audio, mapped=mapped).double()
+    released, total = connector_to_release(connector), visual + audio
+    options: dict[str, Any] = {"num_heads": 1, "window_frames": 2, "causal_direction": "causal"}
+    if mapped:
+        fits, expected = given_dim in (None, visual), visual
+    elif given_dim is None:
+        fits, expected = total % 2 == 0, total // 2
+    else:
+        fits, expected = 0 < given_dim < total, given_dim
+    if not fits:
+        with pytest.raises(InvalidValueError, match=r"^visual_dim: must be"):
+            connector_from_release(released, visual_dim=given_dim, **options)
+        return
+    found = connector_from_release(released, visual_dim=given_dim, **options)
+    assert found.synchroniser.dims["visual"] == expected
+    if expected == visual:
+        clip = {"visual": torch.randn(1, 3, 2, visual), "audio": torch.randn(1, 70, 5 if mapped else audio)}
+        clip = {name: value.double() for name, value in clip.items()}
+        torch.testing.assert_close(found(**clip).embeddings, connector(**clip).embeddings)
+
+
+@pytest.mark.parametrize("kind", ["0-d", "integers", "NaN", "many layers", "endless number"])
+@pytest.mark.parametrize(
+    "name", ["joint_query_tokens", "llama_proj_joint.weight", "ln_joint.weight", "speech_pre_qformer_proj.weight"]
+)
+def test_tensors_that_are_no_weights_are_one_error(name: str, kind: str) -> None:
+    config, state_dict, _ = read("released_mask")
+    tensor = state_dict[name]
+    if kind in ("many layers", "endless number"):
+        number = 9999 if kind == "many layers" else "9" * 5000
+        state_dict[f"joint_Qformer.bert.encoder.layer.{number}.attention.self.query.weight"] = tensor
+    else:
+        nan = torch.full_like(tensor, torch.nan)
+        state_dict[name] = {"0-d": tensor.new_zeros(()), "integers": tensor.long(), "NaN": nan}[kind]
+    with pytest.raises(CheckpointError):
+        convert(config, state_dict)
+
+
 def test_other_arguments_that_do_not_fit() -> None:
     config, state_dict, _ = read("released_mask")
     for direction in ("upper", "", "causally"):

@@ -1,8 +1,10 @@
 """Figures of several runs beside the published ones: Markdown, a page, a chart."""
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from avfusion.aveb.runner.scoring import TaskScore
 from avfusion.aveb.tasks import TASKS, Task
@@ -11,6 +13,8 @@ from avfusion.files import write_whole
 
 Scores = Mapping[str, TaskScore]
 
+# An underscore inside a word is no mark.
+_MARKS = re.compile(r"[\\`*\[\]|#~<>$!]|(?<![^\W_])_|_(?![^\W_])")
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem}"
     "table{border-collapse:collapse;display:block;overflow-x:auto}"
@@ -44,7 +48,17 @@ def table(runs: Mapping[str, Scores]) -> list[list[str]]:
                 *(f"{task.published[name]:g}" if name in task.published else "" for name in published),
             ]
         )
-    return rows
+    return [[_line(cell) for cell in row] for row in rows]
+
+
+def _line(text: str) -> str:
+    """In one line, without what cannot be printed."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _literal(text: str) -> str:
+    """As Markdown that shows the very text, HTML included."""
+    return _MARKS.sub(r"\\\g<0>", html.escape(text, quote=False))
 
 
 def _metric(task: Task) -> str:
@@ -54,7 +68,7 @@ def _metric(task: Task) -> str:
 def _cell(score: TaskScore) -> str:
     own = score.scores.get(score.metric)
     if own is None:
-        return f"not scored ({score.missing[score.metric].splitlines()[0]})"
+        return f"not scored ({score.missing[score.metric].partition(chr(10))[0]})"
     low, high = own.interval
     notes = [f"{100 * own.unparsed:.0f} % unread"] * (own.unparsed > 0) + [f"{score.failed} failed"] * (
         score.failed > 0
@@ -72,7 +86,7 @@ def as_markdown(runs: Mapping[str, Scores]) -> str:
         >>> print(as_markdown({"mine": {"avm": score_answers(said)}}).splitlines()[2])
         | Audio-visual matching (AVM) | yes no ↑ | 1 | 100.0 (100.0 to 100.0) | 100.0 (yes) |  |  |
     """
-    head, *rows = ([cell.replace("|", "\\|") for cell in row] for row in table(runs))
+    head, *rows = ([_literal(cell) for cell in row] for row in table(runs))
     rule = ["---", "---", *["---:"] * (len(head) - 2)]
     return "".join(f"| {' | '.join(row)} |\n" for row in [head, rule, *rows])
 
@@ -127,7 +141,7 @@ def chart(runs: Mapping[str, Scores]) -> str:
     tasks = [name for name in TASKS if any(name in scores and scores[name].scores for scores in runs.values())]
     figure = Figure(figsize=(max(6.0, 1.1 * len(tasks)), 4.0), layout="constrained")
     axes = figure.add_subplot()
-    width = 0.8 / max(len(runs), 1)
+    width, names, bars = 0.8 / max(len(runs), 1), list[str](), list[Any]()
     for place, (name, scores) in enumerate(runs.items()):
         own = [
             (index, scores[task].scores.get(scores[task].metric)) for index, task in enumerate(tasks) if task in scores
@@ -139,12 +153,15 @@ def chart(runs: Mapping[str, Scores]) -> str:
             [100 * score.interval[1] - value for value, (_, score) in zip(values, found, strict=True)],
         ]
         spread = [[max(side, 0.0) for side in sides] for sides in spread]
-        axes.bar([index + place * width for index, _ in found], values, width, label=name, yerr=spread, capsize=2)
+        bars.append(axes.bar([index + place * width for index, _ in found], values, width, yerr=spread, capsize=2))
+        names.append(_line(name).replace("$", r"\$"))  # which would begin a formula
     middle = (len(runs) - 1) * width / 2
     labels = [f"{task}\n{_metric(TASKS[task])}" for task in tasks]
     axes.set_xticks([index + middle for index in range(len(tasks))], labels, fontsize=7)
     axes.set_ylabel("× 100")
-    axes.legend()
+    # The handles' labels first: one that begins with an underscore would be left out.
+    for label, name in zip(axes.legend(bars, [" "] * len(bars)).get_texts(), names, strict=True):
+        label.set_text(name)
     out = io.StringIO()
     FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})
     text = out.getvalue()

@@ -1,13 +1,25 @@
 """Figures: those of the metrics, those of answers that are always the same, and of published files."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from avfusion import InvalidValueError
 from avfusion.aveb.metrics import make_metric
-from avfusion.aveb.runner import Answer, as_html, as_markdown, baselines, load_answers, run_task, score_answers
+from avfusion.aveb.runner import (
+    Answer,
+    as_html,
+    as_markdown,
+    baselines,
+    chart,
+    load_answers,
+    run_task,
+    score_answers,
+)
 from tests.aveb.runner.models import Hashing, choices
 
 
@@ -105,7 +117,7 @@ def test_reports_escape_what_they_show() -> None:
     page = as_html({"<b>|": {"avm": score}})
     assert "<b>|" not in page
     assert "&lt;b&gt;|" in page
-    assert "<b>\\|" in as_markdown({"<b>|": {"avm": score}})
+    assert r"&lt;b&gt;\|" in as_markdown({"<b>|": {"avm": score}})
 
 
 def test_the_report_has_every_task_and_the_published_figures() -> None:
@@ -120,3 +132,33 @@ def test_the_report_has_every_task_and_the_published_figures() -> None:
 def _chosen() -> list[Answer]:
     given = {"task": "video_qa", "prediction": "A", "references": ("x",), "candidates": ("x", "y")}
     return [Answer(id=str(n), **given) for n in range(3)]  # type: ignore[arg-type]
+
+
+LETTERS = [*"ab_|<>&*`[]()!#$~\\\n\r\u2028\x00\udc80 -", "<img src=x>", "](http://x)"]
+NAMES = st.lists(st.sampled_from(LETTERS), min_size=1, max_size=8).map("".join)
+
+
+@settings(max_examples=200)
+@given(name=NAMES)
+def test_what_a_run_is_called_is_shown_literally(name: str) -> None:
+    said = [Answer(id="1", task="avm", prediction="Yes.", references=("yes",))]
+    runs = {name: {"avm": score_answers(said, resamples=2)}}
+    lines = as_markdown(runs).splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == len(re.findall(r"\|", lines[1]))
+        assert not re.search(r"<|(?<!\\)(?:\\\\)*[`*\[\]~$!]", line)
+    page = as_html(runs)
+    page.encode()
+    assert "<img" not in page
+    assert page.count("<td>") == page.count("<th>")
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.parametrize("name", ["_hidden", "$x", "$\\frac$", "a$b$", "<b>&--></svg>", "\n", "ä"])
+def test_every_name_is_in_the_chart(name: str) -> None:
+    said = [Answer(id="1", task="avm", prediction="Yes.", references=("yes",))]
+    scores = {"avm": score_answers(said, resamples=2)}
+    assert chart({name: scores}).count("</svg>") == 1
+    other = chart({name: scores, "other": scores})
+    assert len(other) > len(chart({"other": scores}))

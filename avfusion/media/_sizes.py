@@ -24,7 +24,7 @@ class Block(NamedTuple):
         code: how, for :mod:`struct`.
         extra: what the header counts in.
         step: bytes of a sample of all channels; 1 where it is not known.
-        count: byte at which the header says how many of them there are; 0 where it does not.
+        number: byte at which the header says how many of them there are; 0 where it does not.
     """
 
     start: int
@@ -33,7 +33,7 @@ class Block(NamedTuple):
     code: str
     extra: int
     step: int
-    count: int = 0
+    number: int = 0
 
 
 class Correction(NamedTuple):
@@ -69,8 +69,8 @@ def correct_size(file: IO[bytes]) -> Correction:
     changes = {}
     if size != block.size and 0 < size and size + block.extra < limit // 2:
         changes[block.field] = struct.pack(block.code, size + block.extra)
-        if block.count:
-            changes[block.count] = struct.pack(">I", size // block.step)
+        if block.number:
+            changes[block.number] = struct.pack(">I", size // block.step)
     # These are read up to the size of the whole.
     if head[:4] == b"FORM" and total - 8 < 1 << 32:
         changes[4] = struct.pack(">I", total - 8)

@@ -26,8 +26,7 @@ def describe(device: str) -> dict[str, Any]:
             "transformers": version("transformers"),
             "avfusion": avfusion.__version__,
         },
-        "commit": _git("rev-parse", "HEAD") or os.environ.get("COMMIT"),  # of a copy without its history
-        "changed_since_commit": bool(_git("status", "--porcelain", "--", ".", *_without(WRITTEN_BY_BENCHMARKS))),
+        **_state(),
         "date": datetime.now(UTC).date().isoformat(),
     }
 
@@ -53,6 +52,14 @@ def _gpu() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "host": _cpu(),
     }
+
+
+def _state() -> dict[str, Any]:
+    """The commit that is measured; ``COMMIT`` says it of a copy whose history lacks it."""
+    if "COMMIT" in os.environ:
+        return {"commit": os.environ["COMMIT"], "changed_since_commit": False}
+    changes = _git("status", "--porcelain", "--", ".", *_without(WRITTEN_BY_BENCHMARKS))
+    return {"commit": _git("rev-parse", "HEAD"), "changed_since_commit": bool(changes)}
 
 
 def _git(*arguments: str) -> str | None:

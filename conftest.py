@@ -15,13 +15,13 @@ if os.environ.get("AVFUSION_CHECK_SHAPES"):  # see tests/test_shapes.py
 
     functional = ("alignment", "attention", "diversity", "masks", "windows")
     modules = (
-        "attention",
+        "attention.multi_head_attention",
         "audio_visual_connector",
-        "causal_qformer",
-        "causal_qformer_layer",
         "diversity_loss",
         "frame_synchroniser",
-        "instruction_embedding",
+        "qformer.causal_qformer",
+        "qformer.instruction_embedding",
+        "qformer.layer",
         "multi_resolution_projector",
         "sliding_window_projector",
     )

@@ -25,17 +25,22 @@ class FrameCausalMask(NamedTuple):
         tokens_per_frame: tokens of a frame.
         direction: ``"causal"``, earlier frames, as published; ``"reversed"``, later frames, as in the released
             weights.
+        cached_tokens: keys of earlier frames, which stand before those of the queries' frames and are visible to all
+            queries; for ``"causal"``.
 
     Example:
         >>> FrameCausalMask(num_frames=2, tokens_per_frame=1).dense().int().tolist()
         [[1, 0], [1, 1]]
+        >>> FrameCausalMask(num_frames=2, tokens_per_frame=1, cached_tokens=1).dense().int().tolist()
+        [[1, 1, 0], [1, 1, 1]]
     """
 
     num_frames: int
     tokens_per_frame: int
     direction: CausalDirection = "causal"
+    cached_tokens: int = 0
 
-    def dense(self, device: torch.device | str | None = None) -> Bool[Tensor, "token token"]:
+    def dense(self, device: torch.device | str | None = None) -> Bool[Tensor, "token key"]:
         """``(query token, key token)`` bool, ``True`` = may attend; built once for each shape and device."""
         place = torch.device(device or "cpu")
         if torch.compiler.is_compiling():  # sizes may be symbols, which cannot be looked up
@@ -56,13 +61,14 @@ class FrameCausalMask(NamedTuple):
         with torch.inference_mode(False):
             frame = torch.arange(self.num_frames, device=device).repeat_interleave(self.tokens_per_frame)
             ahead = frame[:, None] - frame
-            return ahead >= 0 if self.direction == "causal" else ahead <= 0
+            allowed = ahead >= 0 if self.direction == "causal" else ahead <= 0
+            return torch.nn.functional.pad(allowed, (self.cached_tokens, 0), value=True)
 
-    def sees_any(self, key_mask: Bool[Tensor, "window token"]) -> Bool[Tensor, "window token"]:
+    def sees_any(self, key_mask: Bool[Tensor, "window key"]) -> Bool[Tensor, "window token"]:
         """``(window, token)`` bool: the tokens that may attend to something real.
 
         Args:
-            key_mask: ``(window, token)`` bool: tokens that are real.
+            key_mask: ``(window, key)`` bool: keys that are real, the cached ones first.
 
         Example:
             >>> import torch
@@ -70,9 +76,11 @@ class FrameCausalMask(NamedTuple):
             >>> structure.sees_any(torch.tensor([[False, True, False]])).tolist()
             [[False, True, True]]
         """
-        real = key_mask.unflatten(1, (self.num_frames, self.tokens_per_frame)).any(-1).int()
+        own = key_mask[:, self.cached_tokens :]
+        real = own.unflatten(1, (self.num_frames, self.tokens_per_frame)).any(-1).int()
         seen = real.cummax(1).values if self.direction == "causal" else real.flip(1).cummax(1).values.flip(1)
-        return seen.bool().repeat_interleave(self.tokens_per_frame, 1)
+        seen = seen.bool().repeat_interleave(self.tokens_per_frame, 1)
+        return seen | key_mask[:, : self.cached_tokens].any(1, keepdim=True) if self.cached_tokens else seen
 
 
 _CACHE: dict[tuple[FrameCausalMask, torch.device], Tensor] = {}
@@ -90,9 +98,9 @@ def seeing_queries(
 
 
 def let_see_something(allowed: Bool[Tensor, "*query key"]) -> Bool[Tensor, "*query key"]:
-    """A mask under which no backend divides by zero: who may see nothing may see everything.
+    """A mask under which no backend divides by zero: fully masked rows attend everywhere.
 
-    What comes of it is mended afterwards.
+    Callers replace the output of those rows.
     """
     return allowed | ~allowed.any(-1, keepdim=True)
 
@@ -101,7 +109,8 @@ def allowed_pairs(
     causal: FrameCausalMask | None, key_mask: Bool[Tensor, "window k"] | None, device: torch.device
 ) -> Tensor | None:
     """The dense boolean mask, in a shape that broadcasts to ``(window, head, q, k)``; ``None``: everything."""
-    structure = None if causal is None else causal.dense(device)
+    # The tokens of one frame see each other and all that is cached.
+    structure = None if causal is None or causal.num_frames == 1 else causal.dense(device)
     if key_mask is None:
         return structure
     allowed = key_mask[:, None, None, :]

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from avfusion.errors import InvalidValueError
-from avfusion.modules.causal_qformer import CausalQFormer
 from avfusion.modules.connector_sizes import (
     MAX_WINDOW_TOKENS,
     check_names,
@@ -16,6 +15,7 @@ from avfusion.modules.connector_sizes import (
     window_sizes,
 )
 from avfusion.modules.frame_synchroniser import FrameSynchroniser
+from avfusion.modules.qformer.causal_qformer import CausalQFormer
 from avfusion.modules.sliding_window_projector import SlidingWindowProjector
 from avfusion.modules.streaming.synchroniser import VISUAL
 from avfusion.types import AudioEncoder, RegularAudioEncoder, VisualEncoder

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from avfusion._shapes import Float
 from avfusion.errors import InvalidValueError
-from avfusion.modules.causal_qformer import CausalQFormer
+from avfusion.modules.qformer.causal_qformer import CausalQFormer
 from avfusion.modules.sliding_window_projector import SlidingWindowProjector
 from avfusion.modules.streaming.resolutions import append_to_both, empty_resolutions, read_both
 

@@ -17,8 +17,8 @@ from avfusion.functional.windows import (
     num_windows,
     spread_over_positions,
 )
-from avfusion.modules.causal_qformer import CausalQFormer
 from avfusion.modules.component import Component
+from avfusion.modules.qformer.causal_qformer import CausalQFormer
 from avfusion.modules.real_windows import WindowRows, is_sharded, window_batches
 from avfusion.modules.streaming.projector import ProjectorState, nothing_seen, take_step
 from avfusion.types import (

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from avfusion import CausalQFormer
 from avfusion.modules import MultiHeadAttention
-from avfusion.modules.absorbed_attention import absorption_pays, is_plain
-from avfusion.modules.normalised_tokens import factoring_pays
+from avfusion.modules.attention.absorbed import absorption_pays, is_plain
+from avfusion.modules.attention.factored_tokens import factoring_pays
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 WIDE: dict[str, Any] = {  # of proportions in which every saving pays
@@ -53,8 +53,8 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which of the savings were taken."""
     seen: list[str] = []
     places = {
-        "absorbed": ("avfusion.modules.attention", "absorbed_attention"),
-        "factored": ("avfusion.modules.window_tokens", "NormalisedTokens"),
+        "absorbed": ("avfusion.modules.attention.multi_head_attention", "absorbed_attention"),
+        "factored": ("avfusion.modules.qformer.window_tokens", "FactoredTokens"),
     }
     for name, (module, attribute) in places.items():
         original = getattr(__import__(module, fromlist=[attribute]), attribute)
@@ -137,7 +137,7 @@ def test_dropout_is_of_the_weights_that_would_have_mixed_the_formed_values() -> 
     fast = MultiHeadAttention(query_dim=16, key_dim=64, num_heads=2, dropout=0.5)
     fast.load_state_dict(plain.state_dict())
     query, tokens = torch.randn(1, 3, 16).expand(3000, -1, -1), torch.randn(1, 40, 64).expand(3000, -1, -1)
-    assert fast._absorbs(query, tokens, None)
+    assert fast.absorbs(query, tokens, None)
     with torch.no_grad():
         one, two = plain(query, tokens), fast(query, tokens)
     assert not torch.equal(two[0], two[1])

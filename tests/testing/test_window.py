@@ -151,7 +151,7 @@ class UnnamedState(CausalQFormer):
 class RowsLast(CausalQFormer):
     def initial_state(self, batch_size: int = 1) -> Any:
         state = super().initial_state(batch_size)
-        return state._replace(frame=torch.zeros(2, batch_size, dtype=torch.int64))
+        return state._replace(mask=torch.zeros(2, batch_size, dtype=torch.bool))
 
 
 class ForgetsTheMask(CausalQFormer):
@@ -175,7 +175,7 @@ class SharesRows(CausalQFormer):
 STREAMS = [
     (Pool, "protocol", r"must have initial_state, step and flush, found no initial_state; a stream can use it without"),
     (UnnamedState, "state", r"first axis is the row, found InvalidTypeError: state: must be a tree of tuples"),
-    (RowsLast, "state", r"found frame of shape \(2, 4\) for 4 rows"),
+    (RowsLast, "state", r"found mask of shape \(2, 4\) for 4 rows"),
     (ForgetsTheMask, "stream", r"the call gives for the frames so far, found a difference of .* after 5 of 5 frames"),
     (WritesIntoTheState, "snapshot", r"must not change the state that it gets, found another num_frames; make new"),
     (SharesRows, "rows", r"must give what they gave among others, found a difference of 0\.2"),

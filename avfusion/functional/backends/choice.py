@@ -26,7 +26,7 @@ def choose_implementation(
     Returns:
         A name that :func:`avfusion.functional.attention` takes.
     """
-    if causal is None or torch.compiler.is_compiling():  # compiled code has one graph for all numbers of frames
+    if torch.compiler.is_compiling() or causal is None or causal.num_frames == 1:  # one graph for all numbers of frames
         return "sdpa"
     wants_gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
     if query.device.type == "cpu":

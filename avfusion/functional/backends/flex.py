@@ -1,7 +1,7 @@
 """FlexAttention: the mask as a function, and only the blocks in which it allows something."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,6 +54,8 @@ def block_mask(
     Its blocks depend on shapes alone and are kept; ``create_block_mask``, which evaluates the mask everywhere, is too
     slow to be called for every batch (pytorch#151043).
     """
+    if causal is not None and causal.num_frames == 1:  # its tokens see each other and all that is cached
+        causal = None
     if causal is None and key_mask is None:
         return None
     from torch.nn.attention.flex_attention import BlockMask
@@ -64,7 +66,7 @@ def block_mask(
     )
 
 
-@cache
+@lru_cache(maxsize=64)  # a stream meets many lengths
 def _blocks(causal: FrameCausalMask | None, lengths: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
     """How many blocks of keys each block of queries may see something in, and which; those come first."""
     rows, columns = (-(-length // _BLOCK) for length in lengths)
@@ -80,9 +82,12 @@ def _blocks(causal: FrameCausalMask | None, lengths: tuple[int, int], device: to
 
 def _mask_mod(causal: FrameCausalMask | None, key_mask: Tensor | None) -> Callable[..., Tensor]:
     size = 1 if causal is None else causal.tokens_per_frame
+    cached = 0 if causal is None else causal.cached_tokens
     earlier = causal is None or causal.direction == "causal"
 
     def structure(window: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        if cached:
+            return (key < cached) | (query // size >= (key - cached) // size)
         return query // size >= key // size if earlier else query // size <= key // size
 
     if key_mask is None:

@@ -18,13 +18,12 @@ def run(
     """One ``scaled_dot_product_attention`` a frame."""
     if causal is None:
         return sdpa.run(query, key, value, causal, key_mask, dropout_p)
-    size = causal.tokens_per_frame
+    size, cached = causal.tokens_per_frame, causal.cached_tokens
     mixed = []
     for start in range(0, causal.num_frames * size, size):
-        seen = slice(0, start + size) if causal.direction == "causal" else slice(start, None)
+        seen = slice(0, cached + start + size) if causal.direction == "causal" else slice(start, None)
         allowed = None if key_mask is None else let_see_something(key_mask[:, None, None, seen])
         rows = query[:, :, start : start + size]
         mixed.append(sdpa.fused(rows, key[:, :, seen], value[:, :, seen], allowed, dropout_p).transpose(1, 2))
-    return torch.cat(mixed, 1).transpose(
-        1, 2
-    )  # in memory a token's heads follow each other, as the next map wants them
+    # In memory a token's heads follow each other, as the next map wants them.
+    return torch.cat(mixed, 1).transpose(1, 2)

@@ -146,7 +146,7 @@ def test_qformer(direction: str | None, backend: str, dtype: torch.dtype, atol: 
         seen += counts
         assert state.num_frames.tolist() == seen.tolist()
         inside = torch.arange(6) < seen[:, None]
-        assert state.frame.shape[1] == (mask & inside[..., None]).sum((1, 2)).max()
+        assert state.mask.shape[1] == (mask & inside[..., None]).sum((1, 2)).max()
         wanted = qformer(masked, mask & inside[..., None])
         torch.testing.assert_close(qformer.flush(state), wanted, rtol=0, atol=atol)
 

@@ -1,16 +1,15 @@
 """One layer of the causal Q-Former."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from avfusion._shapes import Bool, Float
 from avfusion.functional.attention import AttentionImplementation
 from avfusion.functional.masks import FrameCausalMask, Padding
-from avfusion.modules.attention import MultiHeadAttention
-from avfusion.modules.normalised_tokens import NormalisedTokens
-from avfusion.modules.window_tokens import WindowTokens
+from avfusion.modules.attention.factored_tokens import FactoredTokens
+from avfusion.modules.attention.multi_head_attention import KeyValues, MultiHeadAttention
+from avfusion.modules.qformer.state import LayerCache
+from avfusion.modules.qformer.window_tokens import WindowTokens
 
 
 class FeedForward(nn.Module):
@@ -55,14 +54,14 @@ class ResidualAttention(nn.Module):
     def forward(
         self,
         query: Float[Tensor, "#window q query_dim"],
-        key_value: Float[Tensor, "window k key_dim"],
+        key_value: Float[Tensor, "window k key_dim"] | KeyValues,
         *,
         causal: FrameCausalMask | None = None,
         key_mask: Bool[Tensor, "window k"] | None = None,
         average_unseen: bool = False,
-        factors: NormalisedTokens | None = None,
+        factors: FactoredTokens | None = None,
     ) -> Float[Tensor, "window q query_dim"]:
-        """``LayerNorm(x + attention(x, y))``."""
+        """``LayerNorm(x + attention(x, y))``; arguments as for :class:`MultiHeadAttention`."""
         mixed = self.attention(
             query, key_value, causal=causal, key_mask=key_mask, average_unseen=average_unseen, factors=factors
         )
@@ -115,50 +114,65 @@ class CausalQFormerLayer(nn.Module):
         self.query_feed_forward = feed_forward()
         self.instruction_feed_forward = feed_forward() if with_instruction else None
 
-    def encode_tokens(self, window: WindowTokens) -> Float[Tensor, "window token input_dim"]:
-        """The tokens that this layer's queries attend to."""
+    def encode_tokens(
+        self, window: WindowTokens, cached: KeyValues | None = None
+    ) -> tuple[Float[Tensor, "window token input_dim"], KeyValues | None]:
+        """The tokens that this layer's queries attend to, and the causal attention's keys and values.
+
+        Args:
+            window: the new tokens of each window.
+            cached: keys and values of the tokens before them.
+        """
         if self.causal_attention is None:
-            return window.tokens
-        return self.causal_attention(
+            return window.tokens, cached
+        key_value = self.causal_attention.attention.project_kv(window.tokens, window.factors)
+        key_value = key_value if cached is None else cached.followed_by(key_value)
+        encoded = self.causal_attention(
             window.tokens,
-            window.tokens,
+            key_value,
             causal=window.causal,
             key_mask=None if self.padding == "released" else window.mask,
             factors=window.factors,
         )
+        return encoded, key_value
 
     def forward(
         self,
-        states: Float[Tensor, "#window state hidden"],
+        states: Float[Tensor, "#window state hidden"] | None,
         state_mask: Bool[Tensor, "window state"] | None,
         window: WindowTokens,
         num_queries: int,
-    ) -> Float[Tensor, "window state hidden"]:
-        """One layer.
+        cache: LayerCache | None = None,
+    ) -> tuple[Float[Tensor, "window state hidden"] | None, LayerCache | None]:
+        """One layer, for whole windows and for windows that come frame by frame.
 
         Args:
             states: ``(window, query + instruction, hidden)``: the queries' states first, the instruction's after them;
-                or of one window, where they are alike in all, so that their self-attention is computed once.
+                or of one window, where they are the same in all, so that their self-attention is computed once.
+                ``None`` only adds the new tokens to the cache.
             state_mask: ``(window, query + instruction)`` bool, or ``None``: all real.
-            window: the windows' tokens.
+            window: the windows' tokens that are new, with the mask of all: no new ones where the cache holds all.
             num_queries: how many of the states are queries.
+            cache: of the tokens before them; without one, none is made either.
+
+        Returns:
+            The new states, and the cache with the new tokens.
         """
-        encoded = self.encode_tokens(window)
-
-        def look(queries: Tensor) -> Tensor:
-            return self.cross_attention(
-                queries, encoded, key_mask=window.mask, average_unseen=self.padding == "released"
-            )
-
-        return self.update_states(states, state_mask, num_queries, look)
-
-    def update_states(
-        self, states: Tensor, state_mask: Tensor | None, num_queries: int, look: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "window state hidden"]:
-        """What the queries do in a layer, with ``look`` for their attention to the window's tokens."""
+        seen: Tensor | KeyValues
+        if cache is None:
+            seen, _ = self.encode_tokens(window)
+        else:
+            if window.tokens.shape[1]:
+                encoded, causal = self.encode_tokens(window, cache.causal)
+                cross = cache.cross.followed_by(self.cross_attention.attention.project_kv(encoded))
+                cache = LayerCache(cache.causal if causal is None else causal, cross)
+            seen = cache.cross
+        if states is None:
+            return None, cache
         states = self.self_attention(states, states, key_mask=state_mask)
         queries, instruction = states[:, :num_queries], states[:, num_queries:]
-        queries = self.query_feed_forward(look(queries))
+        queries = self.cross_attention(queries, seen, key_mask=window.mask, average_unseen=self.padding == "released")
+        queries = self.query_feed_forward(queries)
         if self.instruction_feed_forward is None:
-            return queries
-        return torch.cat([queries, self.instruction_feed_forward(instruction)], 1)
+            return queries, cache
+        return torch.cat([queries, self.instruction_feed_forward(instruction)], 1), cache

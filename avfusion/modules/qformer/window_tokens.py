@@ -1,4 +1,4 @@
-"""The tokens of windows as the layers get them: normalised, with the embedding of their place, without padding."""
+"""The tokens of windows as the layers get them: normalised, with their position embedding, without padding."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from avfusion.errors import InvalidValueError
 from avfusion.functional.masks import CausalDirection, FrameCausalMask
-from avfusion.modules.normalised_tokens import NormalisedTokens, factoring_pays
+from avfusion.modules.attention.factored_tokens import FactoredTokens, factoring_pays
+from avfusion.types.state import joined
 
 
 class WindowTokens(NamedTuple):
@@ -15,7 +17,7 @@ class WindowTokens(NamedTuple):
 
     Attributes:
         tokens: ``(window, token, input_dim)``: embedded, the same for every layer.
-        mask: ``(window, token)`` bool, or ``None``: all real.
+        mask: ``(window, key)`` bool of the cached tokens and of these, or ``None``: all real.
         causal: which tokens see which by their frame; ``None`` without causal attention.
         factors: of the tokens, where it pays to compute their linear maps from them.
     """
@@ -23,7 +25,20 @@ class WindowTokens(NamedTuple):
     tokens: Tensor
     mask: Tensor | None
     causal: FrameCausalMask | None
-    factors: NormalisedTokens | None
+    factors: FactoredTokens | None
+
+    def after(self, cached_mask: Tensor) -> tuple["WindowTokens", Tensor]:
+        """The tokens behind cached ones, and the mask of both.
+
+        Args:
+            cached_mask: ``(window, cached)`` bool.
+        """
+        new = self.mask
+        if new is None:
+            new = torch.ones(self.tokens.shape[:2], dtype=torch.bool, device=cached_mask.device)
+        mask = joined(cached_mask, new)
+        causal = None if self.causal is None else self.causal._replace(cached_tokens=cached_mask.shape[1])
+        return self._replace(mask=None if bool(mask.all()) else mask, causal=causal), mask
 
 
 def embed_tokens(
@@ -32,7 +47,7 @@ def embed_tokens(
     frame_index: Tensor | None,
     *,
     norm: nn.LayerNorm,
-    position_embedding: Tensor,
+    places: Tensor,
     dropout: nn.Dropout,
     direction: CausalDirection | None,
     leave_out: bool,
@@ -45,31 +60,32 @@ def embed_tokens(
         mask: ``(window, frame, token)`` bool.
         frame_index: ``(window, frame)`` int64.
         norm: of the tokens.
-        position_embedding: ``(place, input_dim)``.
+        places: ``(frame, token, input_dim)`` position embeddings, or ``(window, frame, token, input_dim)``.
         dropout: of what is embedded.
         direction: of the causal attention.
         leave_out: whether slots in which no window has anything real may be left out.
-        may_factor: whether :class:`NormalisedTokens` may be used.
+        may_factor: whether :class:`FactoredTokens` may be used.
     """
     frames, slots = (tokens.shape[1] if frame_index is None else frame_index.shape[1]), tokens.shape[-2]
-    places = position_embedding[: frames * slots].view(frames, slots, -1)
     used = None if mask is None or not leave_out else used_slots(mask)
     if used is not None and mask is not None:
-        tokens, mask, places = tokens.index_select(-2, used), mask[:, :, used], places[:, used]
+        tokens, mask, places = tokens.index_select(-2, used), mask[:, :, used], places.index_select(-2, used)
         slots, mask = len(used), None if bool(mask.all()) else mask
     causal = None if direction is None else FrameCausalMask(frames, slots, direction)
 
     if mask is not None and frame_index is None:
         tokens = torch.where(mask[..., None], tokens, 0)
     mask = None if mask is None else mask.flatten(1)
-    places = places.flatten(0, 1)
+    alike = places.ndim == 3
+    places = places.flatten(-3, -2)
     windows = (tokens if frame_index is None else frame_index).shape[0]
     dropped = dropout.training and dropout.p > 0
     trained = torch.is_grad_enabled() and norm.weight.requires_grad
-    if may_factor and not dropped and factoring_pays(tokens, windows, frame_index, wants_gradients=trained):
+    may_factor = may_factor and alike and not dropped
+    if may_factor and factoring_pays(tokens, windows, frame_index, wants_gradients=trained):
         unit = functional.layer_norm(tokens, norm.normalized_shape, eps=norm.eps)
         unit = unit if frame_index is not None else unit.flatten(1, 2)
-        factors = NormalisedTokens(unit, norm.weight, norm.bias + places, frame_index)
+        factors = FactoredTokens(unit, norm.weight, norm.bias + places, frame_index)
         return WindowTokens(factors.embedded(), mask, causal, factors)
     normalised = norm(tokens)
     if frame_index is None:
@@ -78,6 +94,32 @@ def embed_tokens(
         normalised = normalised.index_select(0, frame_index.flatten()).view(windows, frames * slots, -1)
     # In place, because LayerNorm's backward pass does not look at its result.
     return WindowTokens(dropout(normalised.add_(places)), mask, causal, None)
+
+
+def next_places(embedding: Tensor, before: Tensor, after: Tensor, shape: torch.Size, window_frames: int) -> Tensor:
+    """Position embeddings of windows' next frames, as :func:`embed_tokens` takes them.
+
+    Args:
+        embedding: ``(place, input_dim)``.
+        before: ``(window,)`` int64: frames so far.
+        after: ``(window,)`` int64: frames with the new ones.
+        shape: frames, and tokens of each, that are embedded; beyond ``after`` they are padding.
+        window_frames: most frames of a window.
+
+    Raises:
+        InvalidValueError: more frames than a window may have.
+    """
+    frames, slots = shape
+    table = embedding.view(window_frames, slots, -1)
+    counts = torch.stack([before, after]).tolist()  # one transfer from the device
+    longest = max(counts[1], default=0)
+    if longest > window_frames:
+        raise InvalidValueError(f"tokens: a window has at most {window_frames} frames, found {longest}")
+    first = counts[0][0] if counts[0] else 0
+    if first + frames <= window_frames and all(count == first for count in counts[0]):
+        return table[first : first + frames]
+    number = before[:, None] + torch.arange(frames, device=before.device)
+    return table[number.clamp(max=window_frames - 1)]
 
 
 def used_slots(mask: Tensor) -> Tensor | None:

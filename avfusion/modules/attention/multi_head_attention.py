@@ -1,5 +1,7 @@
 """Multi-head attention with its four linear maps."""
 
+from typing import NamedTuple
+
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -7,8 +9,25 @@ from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidValueError
 from avfusion.functional.attention import AttentionImplementation, attention, attention_weights, check_implementation
 from avfusion.functional.masks import FrameCausalMask
-from avfusion.modules.absorbed_attention import absorbed_attention, absorption_pays, is_plain
-from avfusion.modules.normalised_tokens import NormalisedTokens
+from avfusion.modules.attention.absorbed import absorbed_attention, absorption_pays, is_plain
+from avfusion.modules.attention.factored_tokens import FactoredTokens
+from avfusion.types.state import joined
+
+
+class KeyValues(NamedTuple):
+    """Projected keys and values: what a KV cache holds.
+
+    Attributes:
+        key: ``(window, k, query_dim)``.
+        value: ``(window, k, query_dim)``.
+    """
+
+    key: Float[Tensor, "window k query_dim"]
+    value: Float[Tensor, "window k query_dim"]
+
+    def followed_by(self, new: "KeyValues") -> "KeyValues":
+        """These, and ``new`` behind them."""
+        return KeyValues(joined(self.key, new.key), joined(self.value, new.value))
 
 
 class MultiHeadAttention(nn.Module):
@@ -27,8 +46,14 @@ class MultiHeadAttention(nn.Module):
     Example:
         >>> import torch
         >>> attend = MultiHeadAttention(query_dim=8, key_dim=12, num_heads=2)
-        >>> attend(torch.randn(3, 4, 8), torch.randn(3, 20, 12)).shape
+        >>> query, tokens = torch.randn(3, 4, 8), torch.randn(3, 20, 12)
+        >>> attend(query, tokens).shape
         torch.Size([3, 4, 8])
+
+        Keys and values that were projected before give the same:
+
+        >>> torch.allclose(attend(query, attend.project_kv(tokens)), attend(query, tokens), atol=1e-6)
+        True
     """
 
     def __init__(
@@ -56,40 +81,42 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self,
         query: Float[Tensor, "#window q query_dim"],
-        key_value: Float[Tensor, "window k key_dim"],
+        key_value: Float[Tensor, "window k key_dim"] | KeyValues,
         *,
         causal: FrameCausalMask | None = None,
         key_mask: Bool[Tensor, "window k"] | None = None,
         average_unseen: bool = False,
-        factors: NormalisedTokens | None = None,
+        factors: FactoredTokens | None = None,
     ) -> Float[Tensor, "window q query_dim"]:
         """Attends from ``query`` to ``key_value``.
 
         Args:
             query: ``(window, q, query_dim)``; one window of queries stands for as many as there are of ``key_value``.
-            key_value: ``(window, k, key_dim)``; masked places must be finite.
+            key_value: ``(window, k, key_dim)`` tokens, finite where masked; or what :meth:`project_kv` gave for them.
             causal: frame-block-causal structure, for self-attention.
             key_mask: ``(window, k)`` bool: what is real.
             average_unseen: give a query that may see nothing the average of everything, rather than zero.
-            factors: of ``query`` and ``key_value``, in self-attention, if their maps shall be computed from them.
+            factors: of ``query``, and of ``key_value`` where it is tokens, if their maps shall be computed from them.
         """
         dropout_p = self.dropout if self.training else 0.0
-        if self._absorbs(query, key_value, causal):
-            mixed = absorbed_attention(
-                self.q_proj(query),
-                key_value,
-                self.k_proj,
-                self.v_proj,
-                self.num_heads,
-                key_mask=key_mask,
-                dropout_p=dropout_p,
-                average_unseen=average_unseen,
-            )
-            return self.out_proj(mixed)
+        if isinstance(key_value, Tensor):
+            if self.absorbs(query, key_value, causal):
+                mixed = absorbed_attention(
+                    self.q_proj(query),
+                    key_value,
+                    self.k_proj,
+                    self.v_proj,
+                    self.num_heads,
+                    key_mask=key_mask,
+                    dropout_p=dropout_p,
+                    average_unseen=average_unseen,
+                )
+                return self.out_proj(mixed)
+            key_value = self.project_kv(key_value, factors)
         mixed = attention(
-            self._map(self.q_proj, query, factors).expand(key_value.shape[0], -1, -1, -1),
-            self._map(self.k_proj, key_value, factors),
-            self._map(self.v_proj, key_value, factors),
+            self._heads(_project(self.q_proj, query, factors)).expand(key_value.key.shape[0], -1, -1, -1),
+            self._heads(key_value.key),
+            self._heads(key_value.value),
             causal=causal,
             key_mask=key_mask,
             dropout_p=dropout_p,
@@ -98,20 +125,24 @@ class MultiHeadAttention(nn.Module):
         )
         return self.out_proj(rearrange(mixed, "window head q dim -> window q (head dim)"))
 
-    def _map(self, projection: nn.Linear, tokens: Tensor, factors: NormalisedTokens | None) -> Tensor:
-        if factors is not None and is_plain(projection):
-            return self._heads(factors.through(projection))
-        return self._heads(projection(tokens))
+    def project_kv(self, tokens: Float[Tensor, "window k key_dim"], factors: FactoredTokens | None = None) -> KeyValues:
+        """The tokens' keys and values.
 
-    def _absorbs(self, query: Tensor, key_value: Tensor, causal: FrameCausalMask | None) -> bool:
-        """Whether keys and values are better not formed; ``"auto"`` only, so that others do what their name says."""
+        Args:
+            tokens: ``(window, k, key_dim)``.
+            factors: of the tokens, if the maps shall be computed from them.
+        """
+        return KeyValues(_project(self.k_proj, tokens, factors), _project(self.v_proj, tokens, factors))
+
+    def absorbs(self, query: Tensor, tokens: Tensor, causal: FrameCausalMask | None) -> bool:
+        """Whether :meth:`forward` forms no keys and values; ``"auto"`` only, so that others do what their name says."""
         return (
             self.attn_implementation == "auto"
             and causal is None
-            and query is not key_value
+            and query is not tokens
             and is_plain(self.k_proj)
             and is_plain(self.v_proj)
-            and absorption_pays(query, key_value, self.q_proj.out_features, self.num_heads)
+            and absorption_pays(query, tokens, self.q_proj.out_features, self.num_heads)
         )
 
     def weights(
@@ -129,3 +160,10 @@ class MultiHeadAttention(nn.Module):
 
     def _heads(self, states: Tensor) -> Tensor:
         return rearrange(states, "window token (head dim) -> window head token dim", head=self.num_heads)
+
+
+def _project(projection: nn.Module, tokens: Tensor, factors: FactoredTokens | None) -> Tensor:
+    if factors is not None and isinstance(projection, nn.Linear) and is_plain(projection):
+        return factors.through(projection)
+    projected: Tensor = projection(tokens)
+    return projected

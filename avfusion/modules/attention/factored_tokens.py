@@ -1,7 +1,7 @@
 r"""A window's embedded tokens, in the factors that let their linear maps share work.
 
-The tokens that the causal attention of every layer starts from are :math:`x = g \odot u + o`: :math:`u` is normalised
-without gain and bias and depends on the frame alone; :math:`o`, the bias and the embedding of the place, is alike in
+The causal attention of every layer starts from the tokens :math:`x = g \odot u + o`: :math:`u` is normalised without
+gain and bias and depends on the frame alone; :math:`o`, the sum of the bias and the position embedding, is the same in
 all windows. A linear map of them is
 
 .. math:: W x + b = (W g) u + (W o + b)
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class NormalisedTokens(NamedTuple):
+class FactoredTokens(NamedTuple):
     """Tokens in factors.
 
     Attributes:

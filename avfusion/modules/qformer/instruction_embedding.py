@@ -1,4 +1,4 @@
-"""Instruction tokens, made ready to sit beside the queries."""
+"""Instruction tokens as states beside the queries."""
 
 import torch
 from torch import Tensor, nn

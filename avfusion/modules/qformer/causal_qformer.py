@@ -1,22 +1,24 @@
 """The causal Q-Former: a window of frames in, a few states out."""
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from avfusion._shapes import Bool, Float, Int
-from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.errors import InvalidValueError
 from avfusion.functional.attention import AttentionImplementation, check_implementation
 from avfusion.functional.masks import CausalDirection, Padding, check_direction, check_padding
-from avfusion.modules.attention import MultiHeadAttention
-from avfusion.modules.causal_qformer_layer import CausalQFormerLayer
+from avfusion.modules.attention.multi_head_attention import MultiHeadAttention
 from avfusion.modules.component import Component
-from avfusion.modules.instruction_embedding import InstructionEmbedding
-from avfusion.modules.streaming.qformer import CausalQFormerState, append_frames, empty_windows, read_windows
-from avfusion.modules.window_tokens import WindowTokens, embed_tokens
+from avfusion.modules.qformer.inputs import check_new_frames, check_queries, check_windows
+from avfusion.modules.qformer.instruction_embedding import InstructionEmbedding
+from avfusion.modules.qformer.layer import CausalQFormerLayer
+from avfusion.modules.qformer.query_states import first_states
+from avfusion.modules.qformer.state import CausalQFormerState, LayerCache, empty_state
+from avfusion.modules.qformer.window_tokens import WindowTokens, embed_tokens, next_places
 from avfusion.types.state import as_rows, put_rows
 
 
@@ -186,17 +188,9 @@ class CausalQFormer(Component):
             InvalidTypeError: a mask that is not boolean.
         """
         queries = self.query_tokens if queries is None else queries
-        states, state_mask, window = self._prepare(tokens, mask, queries, instruction, instruction_mask, frame_index)
-        for layer in self.layers:
-            arguments = (states, state_mask, window, len(queries))
-            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-                states = checkpoint(layer, *arguments, use_reentrant=False)
-            else:
-                states = layer(*arguments)
-        states = states[:, : len(queries)]
-        if window.mask is None or self.padding == "released":
-            return states
-        return states.masked_fill(~window.mask.any(-1)[:, None, None], 0)
+        check_queries(queries, self.output_dim)
+        window = self._embed(tokens, mask, frame_index)
+        return self._read(window, queries, instruction, instruction_mask)
 
     shares_frames = True
     """Whether windows may be given as rows of frames that they share."""
@@ -207,16 +201,17 @@ class CausalQFormer(Component):
         return self.padding == "masked"
 
     def initial_state(self, batch_size: int = 1) -> CausalQFormerState:
-        """One window a row, in which nothing has been seen.
+        """One window without frames a row.
 
         Args:
             batch_size: rows.
 
         Raises:
-            InvalidValueError: this module's frames depend on what comes after them: ``causal_direction="reversed"`` or
+            InvalidValueError: this module's frames depend on later ones: ``causal_direction="reversed"`` or
                 ``padding="released"``.
         """
-        return empty_windows(self, batch_size)
+        self._check_streams()
+        return empty_state(batch_size, len(self.layers), self.input_dim, self.output_dim, self.query_tokens)
 
     def step(
         self,
@@ -252,7 +247,19 @@ class CausalQFormer(Component):
             >>> torch.allclose(qformer.flush(state), qformer(tokens), atol=1e-5)
             True
         """
-        return None, append_frames(self, tokens, state, mask, lengths)
+        self._check_streams()
+        rows, frames = state.num_frames.shape[0], tokens.shape[1]
+        check_new_frames(tokens, mask, lengths, rows=rows, slots=self.tokens_per_frame, width=self.input_dim)
+        if lengths is not None:
+            inside = (torch.arange(frames, device=tokens.device) < lengths[:, None])[..., None]
+            mask = inside.expand(tokens.shape[:3]) if mask is None else mask & inside
+        num_frames = state.num_frames + (frames if lengths is None else lengths)
+        places = next_places(
+            self.position_embedding, state.num_frames, num_frames, tokens.shape[1:3], self.window_frames
+        )
+        window, mask = self._embed(tokens, mask, places=places).after(state.mask)
+        _, layers = self._run_layers(None, None, window, 0, state.layers)
+        return None, CausalQFormerState(layers, mask, num_frames).without_padding()
 
     def flush(
         self,
@@ -270,7 +277,11 @@ class CausalQFormer(Component):
             instruction: ``(row, length, instruction_dim)``.
             instruction_mask: ``(row, length)`` bool.
         """
-        return read_windows(self, state, queries, instruction, instruction_mask)
+        queries = self.query_tokens if queries is None else queries
+        check_queries(queries, self.output_dim)
+        mask = None if bool(state.mask.all()) else state.mask
+        none = self.query_tokens.new_empty(state.mask.shape[0], 0, self.input_dim)
+        return self._read(WindowTokens(none, mask, None, None), queries, instruction, instruction_mask, state.layers)
 
     def reset(self, state: CausalQFormerState, rows: Bool[Tensor, " row"]) -> CausalQFormerState:
         """The state with new windows in some rows.
@@ -309,93 +320,104 @@ class CausalQFormer(Component):
             torch.Size([2, 1, 2, 3, 5, 4])
         """
         queries = self.query_tokens if queries is None else queries
-        states, state_mask, window = self._prepare(tokens, mask, queries, instruction, instruction_mask, whole=True)
+        check_queries(queries, self.output_dim)
+        window = self._embed(tokens, mask, whole=True)
+        states, state_mask = self._first_states(window, queries, instruction, instruction_mask)
         maps = []
         for layer in cast("Iterable[CausalQFormerLayer]", self.layers):
             attending = layer.self_attention(states, states, key_mask=state_mask)[:, : len(queries)]
-            encoded = layer.encode_tokens(window)
+            encoded, _ = layer.encode_tokens(window)
             maps.append(layer.cross_attention.attention.weights(attending, encoded, key_mask=window.mask))
-            states = layer(states, state_mask, window, len(queries))
+            states, _ = layer(states, state_mask, window, len(queries))
         return torch.stack(maps).unflatten(-1, tokens.shape[1:3])
 
-    def _prepare(
+    def _embed(
         self,
         tokens: Tensor,
         mask: Tensor | None,
-        queries: Tensor,
-        instruction: Tensor | None,
-        instruction_mask: Tensor | None,
         frame_index: Tensor | None = None,
         *,
+        places: Tensor | None = None,
         whole: bool = False,
-    ) -> tuple[Tensor, Tensor | None, WindowTokens]:
-        """What the layers get: states with their mask, and the window's tokens, all of them if ``whole``."""
-        self._check(tokens, mask, queries, frame_index)
-        window = embed_tokens(
+    ) -> WindowTokens:
+        """The tokens as the layers get them: of windows from their first frame on without ``places``."""
+        if places is None:
+            slots = self.tokens_per_frame
+            check_windows(
+                tokens, mask, frame_index, window_frames=self.window_frames, slots=slots, width=self.input_dim
+            )
+            frames = tokens.shape[1] if frame_index is None else frame_index.shape[1]
+            places = self.position_embedding[: frames * slots].view(frames, slots, -1)
+        return embed_tokens(
             tokens,
             mask,
             frame_index,
             norm=self.input_norm,
-            position_embedding=self.position_embedding,
+            places=places,
             dropout=self.dropout,
             direction=self.causal_direction,
             leave_out=self.padding == "masked" and not whole,
             may_factor=self.attn_implementation == "auto",
         )
-        return *self._first_states(window.tokens.shape[0], queries, instruction, instruction_mask), window
 
     def _first_states(
-        self, windows: int, queries: Tensor, instruction: Tensor | None, instruction_mask: Tensor | None
+        self, window: WindowTokens, queries: Tensor, instruction: Tensor | None, instruction_mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """What the first layer gets beside the tokens of ``windows`` windows: states, and their mask."""
-        states, state_mask = self.query_norm(queries)[None], None
-        if self.instruction_embedding is not None or instruction is not None or instruction_mask is not None:
-            states = states.expand(windows, -1, -1)
-            states, state_mask = self._with_instruction(states, instruction, instruction_mask)
-        elif self.training and self.dropout.p:  # each window drops other parts of its queries
-            states = states.expand(windows, -1, -1)
-        return self.dropout(states), state_mask
+        return first_states(
+            queries,
+            window.tokens.shape[0],
+            instruction,
+            instruction_mask,
+            norm=self.query_norm,
+            dropout=self.dropout,
+            embedding=self.instruction_embedding,
+        )
 
-    def _with_instruction(
-        self, queries: Tensor, instruction: Tensor | None, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        if instruction is None and mask is not None:
-            raise InvalidValueError("instruction_mask: must come with an instruction, found none")
-        if self.instruction_embedding is None:
-            if instruction is not None:
-                raise InvalidValueError("instruction: this CausalQFormer was built without instruction_dim")
-            return queries, None
-        windows = queries.shape[0]
-        if instruction is None:  # no tokens, so that its parameters still get a (zero) gradient
-            instruction = queries.new_empty(windows, 0, self.instruction_embedding.input_dim)
-        if instruction.shape[0] != windows:
-            raise InvalidValueError(
-                f"instruction: must be of {windows} windows, found shape {tuple(instruction.shape)}"
-            )
-        states = torch.cat([queries, self.query_norm(self.instruction_embedding(instruction, mask))], 1)
-        return states, None if mask is None else torch.cat([mask.new_ones(queries.shape[:2]), mask], 1)
+    def _read(
+        self,
+        window: WindowTokens,
+        queries: Tensor,
+        instruction: Tensor | None,
+        instruction_mask: Tensor | None,
+        caches: tuple[LayerCache, ...] | None = None,
+    ) -> Tensor:
+        """The states of windows, of which ``window`` and ``caches`` hold the tokens."""
+        states, state_mask = self._first_states(window, queries, instruction, instruction_mask)
+        if caches is not None and not caches[0].cross.key.shape[1]:
+            return states.new_zeros(window.tokens.shape[0], *queries.shape)
+        states, _ = self._run_layers(states, state_mask, window, len(queries), caches)
+        states = states[:, : len(queries)]
+        if window.mask is None or self.padding == "released":
+            return states
+        return states.masked_fill(~window.mask.any(-1)[:, None, None], 0)
 
-    def _check(self, tokens: Tensor, mask: Tensor | None, queries: Tensor, frame_index: Tensor | None) -> None:
-        slots, width, longest = self.tokens_per_frame, self.input_dim, self.window_frames
-        if frame_index is None:
-            fits = tokens.ndim == 4 and tokens.shape[2:] == (slots, width) and 1 <= tokens.shape[1] <= longest
-            shape, wanted = tuple(tokens.shape[:3]), f"(window, 1 to {longest} frames, {slots} tokens, {width})"
-        else:
-            fits = tokens.ndim == 3 and tokens.shape[1:] == (slots, width)
-            shape, wanted = (*frame_index.shape, slots), f"(row, {slots} tokens, {width}) with a frame_index"
-            if frame_index.ndim != 2 or not 1 <= frame_index.shape[1] <= longest:
-                raise InvalidValueError(
-                    f"frame_index: must be (window, 1 to {longest} frames), found shape {tuple(frame_index.shape)}"
-                )
-        if not fits:
-            raise InvalidValueError(f"tokens: must be {wanted}, found shape {tuple(tokens.shape)}")
-        if queries.ndim != 2 or queries.shape[1] != self.output_dim:
+    def _run_layers(
+        self,
+        states: Tensor | None,
+        state_mask: Tensor | None,
+        window: WindowTokens,
+        num_queries: int,
+        caches: tuple[LayerCache, ...] | None,
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """The layers, one after the other; arguments as for :meth:`CausalQFormerLayer.forward`."""
+        after = []
+        for place, layer in enumerate(self.layers):
+            arguments = (states, state_mask, window, num_queries, None if caches is None else caches[place])
+            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+                states, cache = checkpoint(layer, *arguments, use_reentrant=False)
+            else:
+                states, cache = layer(*arguments)
+            after.append(cache)
+        return states, tuple(after)
+
+    def _check_streams(self) -> None:
+        """Raises if what a frame contributes depends on later frames."""
+        if self.causal_direction == "reversed":
             raise InvalidValueError(
-                f"queries: must be (query, hidden) with hidden = {self.output_dim}, found shape {tuple(queries.shape)}"
+                'causal_direction: a stream needs "causal" or None, found "reversed", under which every frame of a '
+                "window depends on all later ones"
             )
-        if mask is None:
-            return
-        if mask.dtype != torch.bool:
-            raise InvalidTypeError(f"mask: must be boolean (True = real), found {mask.dtype}")
-        if mask.shape != shape:
-            raise InvalidValueError(f"mask: must be (window, frame, token) = {shape}, found shape {tuple(mask.shape)}")
+        if self.padding == "released":
+            raise InvalidValueError(
+                'padding: a stream needs "masked", found "released", under which frames see the padding behind them'
+            )

@@ -1,0 +1,1 @@
+"""Multi-head attention, and the ways in which it is computed with fewer operations."""

@@ -29,6 +29,8 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+# Metadata need not be UTF-8. PyAV before 19 fails at it unless told otherwise; later ones cannot be told, and do not.
+ANY_TEXT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 # Nothing but the file itself is opened, by whatever way a demuxer may try.
 _ALONE = {"format_whitelist": READ, "protocol_whitelist": "", "enable_drefs": "0", "use_absolute_path": "0"}
 
@@ -184,7 +186,7 @@ def _open(file: MediaFile, format: str | None, options: dict[str, str]) -> Input
         "r",
         format=format,
         options=options,
-        metadata_errors="replace",
+        **ANY_TEXT,
         io_open=file.open_other,
     )
 

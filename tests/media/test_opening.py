@@ -20,7 +20,7 @@ from PIL import Image
 from avfusion import InvalidTypeError, InvalidValueError, MediaError
 from avfusion.media import load_media, write_video
 from tests.media.attacks import OpenWatch, calls, listener, playlists, with_outside_media
-from tests.media.files import grey, levels_of, tone
+from tests.media.files import grey, levels_of, sound_frame, tone
 
 SUFFIXES = [".m3u8", ".mp4", ".ffconcat", ".sdp", ".mpd", ".idx", ".mkv", ".wav", ".jpg", ".svg", ".ts", ".txt", ""]
 
@@ -226,3 +226,23 @@ def test_a_deadline_at_any_moment_is_told(tmp_path: Path, monkeypatch: pytest.Mo
             outcome = re.sub(r"takes longer than \d+ s", "late", str(error).removeprefix(f"{path}: "))
         outcomes.add(outcome)
     assert outcomes == {"read", "late to read; timeout=... allows more"}
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(title=st.binary(min_size=8, max_size=8))
+def test_metadata_need_not_be_text(tmp_path: Path, title: bytes) -> None:
+    place = b"QQQQQQQQ"
+    path = tmp_path / "titled.mkv"
+    if not path.exists():
+        with av.open(str(path), "w") as container:
+            container.metadata["title"] = place.decode()
+            sound: Any = container.add_stream("pcm_f32le", rate=16000, layout="mono")
+            container.mux(sound.encode(sound_frame(tone(440, 0.1, 16000)[None], 0, 16000, "mono")))
+            container.mux(sound.encode(None))
+    content = path.read_bytes()
+    assert content.count(place) == 1
+    other = tmp_path / "other.mkv"
+    other.write_bytes(content.replace(place, title))
+    media = load_media(other)
+    assert media.waveform is not None
+    assert media.waveform.samples.shape[1] == 1600

@@ -14,7 +14,7 @@ from av.container import InputContainer
 from avfusion.errors import InvalidTypeError, InvalidValueError, MediaError
 from avfusion.media._formats import DEVICES
 from avfusion.media._limits import MediaLimits, decoder_options, limit_stream
-from avfusion.media._opening import MediaFile, open_container, open_file, shown
+from avfusion.media._opening import ANY_TEXT, MediaFile, open_container, open_file, shown
 from avfusion.media._sizes import CorrectedFile
 from avfusion.media._streams import choose_streams
 from avfusion.media.live.network import OPTIONS, NetworkStream
@@ -85,7 +85,7 @@ def open_source(
                 place.name,
                 format=place.format,
                 options={**options, **place.options, **decoder_options(limits)},
-                metadata_errors="replace",
+                **ANY_TEXT,
                 timeout=timeout,
             )
         else:

@@ -20,7 +20,7 @@ from avfusion.modules import (
 )
 from avfusion.types import (
     AudioEncoder,
-    ClosedFrames,
+    FinalisedFrames,
     Frames,
     LLMEmbeddings,
     RegularAudioEncoder,
@@ -47,10 +47,10 @@ __all__ = [
     "Budget",
     "CausalQFormer",
     "CheckpointError",
-    "ClosedFrames",
     "ConformanceError",
     "ConnectorSize",
     "DiversityLoss",
+    "FinalisedFrames",
     "FrameSynchroniser",
     "Frames",
     "InvalidTypeError",

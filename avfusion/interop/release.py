@@ -9,10 +9,10 @@ from torch import Tensor
 from avfusion.errors import CheckpointError, InvalidValueError
 from avfusion.functional.masks import CausalDirection, check_direction
 from avfusion.modules.audio_visual_connector import AudioVisualConnector
-from avfusion.modules.frame_synchroniser import FrameSynchroniser
 from avfusion.modules.multi_resolution_projector import MultiResolutionProjector
 from avfusion.modules.qformer.causal_qformer import CausalQFormer
 from avfusion.modules.sliding_window_projector import SlidingWindowProjector
+from avfusion.modules.synchroniser.frame_synchroniser import FrameSynchroniser
 from avfusion.modules.weights import load_exactly
 
 _SLOTS = 32

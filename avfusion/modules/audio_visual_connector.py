@@ -10,10 +10,10 @@ from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidValueError
 from avfusion.modules.component import Component
 from avfusion.modules.connector_from_dims import ConnectorFromDims
-from avfusion.modules.frame_synchroniser import FrameSynchroniser
 from avfusion.modules.sliding_window_projector import SlidingWindowProjector
 from avfusion.modules.streaming.projector import ProjectorState
-from avfusion.modules.streaming.synchroniser import VISUAL, FrameSynchroniserState
+from avfusion.modules.synchroniser.frame_synchroniser import FrameSynchroniser
+from avfusion.modules.synchroniser.state import VISUAL, FrameSynchroniserState
 from avfusion.types import Frames, LLMEmbeddings, StreamedEmbeddings, TokenStream
 
 T = TypeVar("T", Frames, TokenStream, Frames | TokenStream, Frames | TokenStream | Tensor)
@@ -23,8 +23,8 @@ class ConnectorState(NamedTuple):
     """Where the connector's parts stand.
 
     Attributes:
-        synchroniser: what waits for its frame to close.
-        projector: frames that wait, and windows that are open.
+        synchroniser: what is pending until its frame is finalised.
+        projector: frames that are pending, and windows that are open.
     """
 
     synchroniser: FrameSynchroniserState
@@ -196,7 +196,7 @@ class AudioVisualConnector(ConnectorFromDims, Component):
         chunk: Mapping[str, Frames | TokenStream | Tensor | None],
         state: ConnectorState,
         *,
-        until: Mapping[str, float | Tensor] | None = None,
+        watermark: Mapping[str, float | Tensor] | None = None,
         end: Bool[Tensor, " batch"] | None = None,
         unfinished: bool = False,
         instruction: Float[Tensor, "batch length instruction_dim"] | None = None,
@@ -207,9 +207,9 @@ class AudioVisualConnector(ConnectorFromDims, Component):
         Args:
             chunk: what has come of each stream, by name, or nothing: as for :meth:`FrameSynchroniser.step`.
             state: of the clips so far; not changed.
-            until: seconds up to which streams have now been given in full, by name; ``inf`` where a stream has ended.
+            watermark: seconds up to which streams are complete, by name; ``inf`` where a stream has ended.
             end: ``(batch,)`` bool: clips that are over, and followed by new ones.
-            unfinished: also give each clip's last window as it stands, up to the last closed frame.
+            unfinished: also give each clip's last window as it stands, up to the last finalised frame.
             instruction: ``(batch, length, instruction_dim)``, as for :meth:`forward`, for what this step finishes.
             instruction_mask: ``(batch, length)`` bool.
 
@@ -251,17 +251,19 @@ class AudioVisualConnector(ConnectorFromDims, Component):
             for name, value in chunk.items()
             if name in self.input_projections and isinstance(value, Frames | TokenStream | Tensor)
         }
-        closed, synchroniser = self.synchroniser.step({**chunk, **mapped}, state.synchroniser, until=until, end=end)
+        final, synchroniser = self.synchroniser.step(
+            {**chunk, **mapped}, state.synchroniser, watermark=watermark, end=end
+        )
         out, projector = self.projector.step(
-            closed.frames,
+            final.frames,
             state.projector,
-            lengths=closed.lengths,
+            lengths=final.lengths,
             end=end,
             unfinished=unfinished,
             instruction=instruction,
             instruction_mask=instruction_mask,
         )
-        return out._replace(late=closed.late), ConnectorState(synchroniser, projector)
+        return out._replace(late=final.late), ConnectorState(synchroniser, projector)
 
     def flush(
         self,

@@ -17,12 +17,12 @@ from avfusion.types.protocols import (
     WindowEncoder,
 )
 from avfusion.types.state import map_state, state_from_tensors, state_tensors
-from avfusion.types.streaming import ClosedFrames, StreamedEmbeddings
+from avfusion.types.streaming import FinalisedFrames, StreamedEmbeddings
 from avfusion.types.tokens import Frames, LLMEmbeddings, TokenStream, Windows
 
 __all__ = [
     "AudioEncoder",
-    "ClosedFrames",
+    "FinalisedFrames",
     "Frames",
     "LLMEmbeddings",
     "RegularAudioEncoder",

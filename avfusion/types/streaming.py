@@ -8,22 +8,22 @@ from avfusion._shapes import Int
 from avfusion.types.tokens import Frames, LLMEmbeddings
 
 
-class ClosedFrames(NamedTuple):
-    """The frames that a step of a :class:`~avfusion.FrameSynchroniser` closed.
+class FinalisedFrames(NamedTuple):
+    """The frames that a step of a :class:`~avfusion.FrameSynchroniser` finalised.
 
     Attributes:
         frames: ``(batch, frame, token, dim)``, each clip's first.
-        lengths: ``(batch,)`` int64: closed frames of each clip, those in which nothing is real included.
-        late: ``(batch, stream)`` int64: tokens and pictures of this step that came after their frame was closed, and
-            were left out; in the order of the synchroniser's ``dims``.
+        lengths: ``(batch,)`` int64: finalised frames of each clip, those in which nothing is real included.
+        late: ``(batch, stream)`` int64: tokens and video frames of this step that came after their frame was
+            finalised, and were left out; in the order of the synchroniser's ``dims``.
 
     Example:
         >>> import torch
         >>> from avfusion import FrameSynchroniser
         >>> synchronise = FrameSynchroniser(visual_dim=16, stream_dims={"audio": 8})
         >>> chunk = {"visual": torch.randn(1, 3, 32, 16), "audio": torch.randn(1, 60, 8)}  # 1.5 s and 1.2 s
-        >>> closed, state = synchronise.step(chunk, synchronise.initial_state())
-        >>> closed.frames.tokens.shape, closed.lengths.tolist(), closed.late.tolist()
+        >>> out, state = synchronise.step(chunk, synchronise.initial_state())
+        >>> out.frames.tokens.shape, out.lengths.tolist(), out.late.tolist()
         (torch.Size([1, 2, 32, 24]), [2], [[0, 0]])
     """
 
@@ -41,7 +41,7 @@ class StreamedEmbeddings(NamedTuple):
         unfinished: the embeddings of each clip's last window as it stands, if asked for: one window a clip, masked
             where a window has just been finished. With all that was finished before, they are what the clip gives when
             it is cut there.
-        late: ``(batch, stream)`` int64, as in :class:`ClosedFrames`; ``(batch, 0)`` from a projector alone.
+        late: ``(batch, stream)`` int64, as in :class:`FinalisedFrames`; ``(batch, 0)`` from a projector alone.
 
     Example:
         >>> import torch

@@ -88,7 +88,7 @@ def plot_streaming_state(
         ax.axvspan(since, first, color=MASKED, alpha=0.18, linewidth=0)
         middle = (len(lanes) - 1) / 2
         ax.text((since + first) / 2, middle, "seen, and kept no more", ha="center", va="center", color=MASKED)
-    closed = synchroniser.anchor.closed[row].item()
+    closed = synchroniser.anchor.end[row].item()
     if closed > since:
         ax.axvline(closed, color=MASKED, linestyle="--", linewidth=1)
         ax.text(closed, -0.7, "frames are closed up to here", ha="right", va="bottom", fontsize=8, color=MASKED)

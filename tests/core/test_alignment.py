@@ -8,14 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from avfusion import AlignmentError, Frames, FrameSynchroniser, InvalidValueError, TokenStream
-from avfusion.functional.alignment import (
-    FrameGrid,
-    check_placement,
-    frame_grid,
-    gather_frames,
-    place_tokens,
-    scatter_tokens,
-)
+from avfusion.functional import FrameGrid, frame_grid, gather_frames, place_tokens, scatter_tokens
+from avfusion.functional.open_grid import GridAnchor, open_grid
+from avfusion.functional.placement import check_placement
+from avfusion.types.clock import latest
 from tests.core.reference import NANOSECOND, lay_frames, tokens_of_frame
 from tests.core.strategies import Clip, clips, frame_rates, pad_frames, pad_stream
 
@@ -215,3 +211,27 @@ def test_gather_shows_frames_again_and_keeps_masks() -> None:
     assert torch.equal(shown[0, 3], shown[0, 0])
     assert torch.equal(shown[0, 1, 0], tokens[0, 0, 0])
     assert not shown[~real].any()
+
+
+@settings(deadline=None, max_examples=200)
+@given(batch=st.lists(clips(), min_size=1, max_size=3), frame_rate=frame_rates, data=st.data())
+def test_a_stream_of_which_nothing_is_finalised_has_the_clip_s_frames(
+    batch: list[Clip], frame_rate: float, data: st.DataObject
+) -> None:
+    frames = pad_frames(batch, 1, 1, data.draw)
+    order = torch.argsort(frames.frame_mask.to(torch.uint8), dim=1, descending=True, stable=True)
+    wanted = grid_of(batch, frames, frame_rate)
+    times = [[t for stream in clip.streams.values() for t in stream] for clip in batch]
+    padded = torch.full((len(batch), max(map(len, times))), torch.nan, dtype=FLOAT64)
+    for row, clip in zip(padded, times, strict=True):
+        row[: len(clip)] = torch.tensor(clip, dtype=FLOAT64)
+    zeros, yes = torch.zeros(len(batch), dtype=FLOAT64), torch.ones(len(batch), dtype=torch.bool)
+    spans = frames.spans.gather(1, order[..., None].expand(-1, -1, 2))
+    laid = open_grid(
+        GridAnchor(zeros, zeros.long(), zeros - torch.inf, ~yes), spans, frames.frame_mask.sum(1), latest(padded),
+        yes if data.draw(st.booleans()) else ~yes, frame_rate,
+    )  # fmt: skip
+    shown = order.gather(1, (laid.grid.source - 1).clamp(min=0)) if order.shape[1] else laid.grid.source
+    assert torch.equal(torch.where(laid.grid.source > 0, shown, -1), wanted.source)
+    assert torch.equal(laid.grid.mask, wanted.mask)
+    assert torch.equal(laid.grid.spans, wanted.spans)

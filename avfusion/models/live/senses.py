@@ -105,7 +105,7 @@ class Senses:
         end = torch.tensor([ended])
         like = next(iter(self.connector.parameters()), end)
         out, connector = self.connector.step(
-            place(self.connector, chunk), state.connector, until=passed, end=end.to(like.device), **self.guide
+            place(self.connector, chunk), state.connector, watermark=passed, end=end.to(like.device), **self.guide
         )
         return out, SensesState(tuple(audio), connector, end)
 
@@ -121,7 +121,7 @@ class Senses:
 
     def seen_until(self, state: SensesState) -> float:
         """Seconds up to which frames are closed."""
-        return float(state.connector.synchroniser.anchor.closed)
+        return float(state.connector.synchroniser.anchor.end)
 
     def _check_media(self, video: object, waveform: object) -> None:
         kinds: list[tuple[str, Any, Any, bool]] = [

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from avfusion import AudioVisualConnector, ClosedFrames, Frames
+from avfusion import AudioVisualConnector, FinalisedFrames, Frames
 from tests.core.strategies import Clip, clips, frame_rates
 from tests.core.streaming.cutting import (
     NAMES,
@@ -42,8 +42,8 @@ def test_connector(batch: list[Clip], fusion: str, cut: tuple[int, int], data: s
     widths = input_widths(connector)
     wanted = Collected(len(batch)).add(connector(**whole(batch, widths, data.draw)))
     state, found = connector.initial_state(len(batch)), Collected(len(batch))
-    for chunk, until in chunks_of(batch, widths, data.draw):
-        out, state = connector.step(chunk, state, until=until)
+    for chunk, watermark in chunks_of(batch, widths, data.draw):
+        out, state = connector.step(chunk, state, watermark=watermark)
         found.add(out.finished)
         assert not out.late.any()
     found.add(connector.flush(state).finished).check_equal(wanted)
@@ -58,14 +58,14 @@ def test_synchroniser(batch: list[Clip], rate: float, fusion: str, data: st.Data
     state = synchroniser.initial_state(len(batch))
     found: list[list[tuple[Tensor, ...]]] = [[] for _ in batch]
 
-    def add(out: ClosedFrames) -> None:
+    def add(out: FinalisedFrames) -> None:
         for row, length in enumerate(out.lengths.tolist()):
             found[row] += zip(*(value[row, :length] for value in out.frames), strict=True)
             assert not out.frames.mask[row, length:].any()
             assert not out.frames.spans[row, length:].any()
 
-    for chunk, until in chunks_of(batch, synchroniser.dims, data.draw):
-        out, state = synchroniser.step(chunk, state, until=until)
+    for chunk, watermark in chunks_of(batch, synchroniser.dims, data.draw):
+        out, state = synchroniser.step(chunk, state, watermark=watermark)
         add(out)
     add(synchroniser.flush(state))
     for row, frames in enumerate(found):

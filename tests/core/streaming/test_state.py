@@ -51,10 +51,10 @@ def test_old_states_stay_as_they_were(batch: list[Clip], case: str, data: st.Dat
     """And from each of them the rest of the clip gives again what it gave."""
     connector = build_connector("features", *CASES[case])
     states, kept, outputs, parts = [connector.initial_state(len(batch))], [], [], []
-    for chunk, until in chunks_of(batch, input_widths(connector), data.draw):
+    for chunk, watermark in chunks_of(batch, input_widths(connector), data.draw):
         kept.append(state_tensors(states[-1]))
-        parts.append((chunk, until))
-        out, state = connector.step(chunk, states[-1], until=until, unfinished=True)
+        parts.append((chunk, watermark))
+        out, state = connector.step(chunk, states[-1], watermark=watermark, unfinished=True)
         states.append(state)
         outputs.append(out.finished)
     last = connector.flush(states[-1]).finished
@@ -64,8 +64,8 @@ def test_old_states_stay_as_they_were(batch: list[Clip], case: str, data: st.Dat
         assert all(torch.equal(now[name], value) for name, value in values.items())
     begin = data.draw(st.integers(0, len(parts)))
     state = states[begin]
-    for (chunk, until), wanted in zip(parts[begin:], outputs[begin:], strict=True):
-        out, state = connector.step(chunk, state, until=until, unfinished=True)
+    for (chunk, watermark), wanted in zip(parts[begin:], outputs[begin:], strict=True):
+        out, state = connector.step(chunk, state, watermark=watermark, unfinished=True)
         assert all(torch.equal(one, two) for one, two in zip(out.finished, wanted, strict=True))
     assert all(torch.equal(one, two) for one, two in zip(connector.flush(state).finished, last, strict=True))
 

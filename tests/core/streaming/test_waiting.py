@@ -43,9 +43,9 @@ def test_frames_close_when_both_streams_have_passed_them() -> None:
     assert (out.lengths.tolist(), heard(out.frames)) == ([1], [[0.1]])
     out, state = SYNC.step({"visual": pictures(3, 0.5)}, state)
     assert (out.lengths.tolist(), heard(out.frames)) == ([1], [[0.6]])  # sound may still come before 1.5 s
-    out, state = SYNC.step({}, state, until={"audio": 1.5})
+    out, state = SYNC.step({}, state, watermark={"audio": 1.5})
     assert (out.lengths.tolist(), heard(out.frames)) == ([1], [[1.2]])
-    out, state = SYNC.step({}, state, until={"audio": torch.tensor([torch.inf])})
+    out, state = SYNC.step({}, state, watermark={"audio": torch.tensor([torch.inf])})
     assert (out.lengths.tolist(), heard(out.frames)) == ([1], [[]])
     assert SYNC.flush(state).lengths.tolist() == [0]
 
@@ -117,7 +117,7 @@ def test_a_picture_is_shown_until_the_next_one() -> None:
     _, state = SYNC.step({"visual": picture(1.0), "audio": sound(1.1, 1.6)}, state)
     out, state = SYNC.step({"visual": picture(1.75), "audio": sound(3.0)}, state)
     assert out.frames.spans[0].tolist() == [[1.0, 1.75]]
-    out, state = SYNC.step({}, state, until={"visual": torch.inf})  # it was the last one: shown on
+    out, state = SYNC.step({}, state, watermark={"visual": torch.inf})  # it was the last one: shown on
     assert out.frames.spans[0].tolist() == [[1.75, 2.25], [2.25, 2.75]]
     out, state = SYNC.step({"audio": sound(3.5)}, state)
     assert out.frames.spans[0].tolist() == [[2.75, 3.25]]
@@ -144,7 +144,7 @@ def test_a_still_image_that_comes_late_is_shown_from_there() -> None:
     out, state = SYNC.step({"audio": sound(1.6)}, state)
     assert out.frames.spans[0].tolist() == [[0.5, 1.0], [1.0, 1.5]]
     assert out.frames.tokens[0, :, 0, 0].tolist() == [7.0, 7.0]
-    with pytest.raises(AlignmentError, match=r"visual: a picture must end after it starts, and must not start before"):
+    with pytest.raises(AlignmentError, match=r"visual: a frame must end after it starts, and must not start before"):
         SYNC.step({"visual": pictures(1, 3.0)}, state)
 
 
@@ -154,7 +154,7 @@ def test_a_still_image_that_comes_late_is_shown_from_there() -> None:
         ({"audio": sound(0.2)}, r"audio: timestamps .*, must not decrease, .* found clip 0 token 0 at 0.200 s"),
         ({"audio": sound(1.2, 1.1)}, r"audio: timestamps .* found clip 0 token 1 at 1.100 s of this chunk"),
         ({"audio": sound(float("nan"))}, r"audio: timestamps must be finite"),
-        ({"visual": pictures(1, 0.3)}, r"visual: a picture must end after .* found clip 0 picture 0 at 0.300 s"),
+        ({"visual": pictures(1, 0.3)}, r"visual: a frame must end after .* found clip 0 frame 0 at 0.300 s"),
         ({"audio": sound(*[1.0] * 6)}, r"audio: a frame has 5 slots"),
     ],
 )  # fmt: skip
@@ -176,16 +176,16 @@ def test_steps_refuse() -> None:
             SYNC.step(chunk, state)
     with pytest.raises(InvalidTypeError, match=r"audio: must be a TokenStream, a tensor or None, found Frames"):
         SYNC.step({"audio": pictures(1)}, state)
-    for until, message in (
-        ({"music": 1.0}, r"until: must name streams among"),
+    for watermark, message in (
+        ({"music": 1.0}, r"watermark: must name streams among"),
         (
             {"audio": float("nan")},
-            r"until: must be one number of seconds or \(batch,\) = \(1,\), found nan for 'audio'",
+            r"watermark: must be one number of seconds or \(batch,\) = \(1,\), found nan for 'audio'",
         ),
-        ({"audio": torch.zeros(2)}, r"until: must be one number of seconds"),
+        ({"audio": torch.zeros(2)}, r"watermark: must be one number of seconds"),
     ):
         with pytest.raises(InvalidValueError, match=message):
-            SYNC.step({}, state, until=until)
+            SYNC.step({}, state, watermark=watermark)
     for arguments, message in (
         ({"streams": ["music"]}, r"streams: must be some of \['audio', 'visual'\], found \['music'\]"),
         ({"streams": []}, r"streams: must be some of"),
@@ -193,7 +193,7 @@ def test_steps_refuse() -> None:
     ):
         with pytest.raises(InvalidValueError, match=message):
             SYNC.initial_state(**arguments)
-    with pytest.raises(AlignmentError, match=r"audio: .* must not lie in what has been passed"):
+    with pytest.raises(AlignmentError, match=r"audio: .* must not lie before the watermark"):
         SYNC.step({"audio": sound(0.1)}, SYNC.initial_state(streams=["visual"]))
 
 

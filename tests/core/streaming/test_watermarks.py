@@ -1,4 +1,4 @@
-"""A truthful ``until`` makes frames come sooner, and changes none."""
+"""A truthful ``watermark`` makes frames come sooner, and changes none."""
 
 import pytest
 import torch
@@ -66,14 +66,14 @@ def test_the_stream_is_the_clip(
             chunk[name] = part_of(batch, name, synchroniser.dims[name], places, data.draw)
             if name == "visual" and open_ended:
                 chunk[name] = open_all_but_the_last(batch, chunk[name], done[name])
-        until = {}
+        watermark = {}
         for name in data.draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=3)):
             for row, clip in enumerate(batch):
                 if data.draw(st.booleans()):
                     mark = truthful(data.draw, next_time(clip, name, done[name][row]))
                     said[name][row] = max(said[name][row], mark)
-            until[name] = torch.tensor(said[name], dtype=torch.float64)
-        out, state = synchroniser.step(chunk, state, until=until)
+            watermark[name] = torch.tensor(said[name], dtype=torch.float64)
+        out, state = synchroniser.step(chunk, state, watermark=watermark)
         assert not out.late.any()
         added(found, out.frames, out.lengths)
     rest = {
@@ -119,9 +119,9 @@ def sound(*times: float) -> TokenStream:
 def test_frames_before_the_first_picture_are_counted_from_it() -> None:
     audio, video = sound(-0.8, -0.3, 0.3, 0.7), pictures(0.4, 0.9, last=1.4)
     state = SYNC.initial_state()
-    out, state = SYNC.step({"audio": audio}, state, until={"visual": 0.4})
+    out, state = SYNC.step({"audio": audio}, state, watermark={"visual": 0.4})
     assert out.lengths.tolist() == [0]
-    out, state = SYNC.step({"visual": video}, state, until={"visual": torch.inf, "audio": torch.inf})
+    out, state = SYNC.step({"visual": video}, state, watermark={"visual": torch.inf, "audio": torch.inf})
     wanted = SYNC(visual=video, audio=audio)
     torch.testing.assert_close(wanted.spans[0, 0].tolist(), [-1.1, -0.6])
     assert all(torch.equal(one, two) for one, two in zip(out.frames, wanted, strict=True))
@@ -129,7 +129,7 @@ def test_frames_before_the_first_picture_are_counted_from_it() -> None:
 
 def test_a_picture_without_an_end_waits_for_the_next() -> None:
     state = SYNC.initial_state()
-    out, state = SYNC.step({"visual": pictures(0.0, last=torch.inf)}, state, until={"visual": 0.7, "audio": 5.0})
+    out, state = SYNC.step({"visual": pictures(0.0, last=torch.inf)}, state, watermark={"visual": 0.7, "audio": 5.0})
     assert out.lengths.tolist() == [0]
     out, state = SYNC.step({"visual": pictures(0.8, last=1.3)}, state)
     assert out.frames.spans.tolist() == [[[0.0, 0.8], [0.8, 1.3]]]
@@ -141,7 +141,7 @@ def test_sound_in_a_gap_is_an_error_however_far_the_pictures_are_said_to_be() ->
         SYNC(visual=both, audio=sound(0.7))
     state = SYNC.initial_state()
     chunk = {"visual": pictures(0.0, last=0.5), "audio": sound(0.7)}
-    out, state = SYNC.step(chunk, state, until={"visual": 1.5, "audio": 5.0})
+    out, state = SYNC.step(chunk, state, watermark={"visual": 1.5, "audio": 5.0})
     assert out.lengths.tolist() == [1]
     with pytest.raises(AlignmentError, match="gaps between frames"):
         SYNC.step({"visual": pictures(1.5, last=2.0)}, state)
@@ -153,8 +153,8 @@ def test_a_modality_counts_as_absent_only_when_it_has_ended() -> None:
     audio = sound(*centres(4, 10.0, 2.0))
     wanted = synchroniser(visual=video, audio=audio)
     state, found = synchroniser.initial_state(), [[]]
-    for chunk, until in (({"visual": video}, {"audio": 2.0}), ({"audio": audio}, {})):
-        out, state = synchroniser.step(chunk, state, until=until)
+    for chunk, watermark in (({"visual": video}, {"audio": 2.0}), ({"audio": audio}, {})):
+        out, state = synchroniser.step(chunk, state, watermark=watermark)
         added(found, out.frames, out.lengths)
     out = synchroniser.flush(state)
     added(found, out.frames, out.lengths)

@@ -1,0 +1,1 @@
+"""The frame synchroniser, and what its stream is made of."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from avfusion.aveb.metrics._bootstrap import interval
+from avfusion.aveb.parsers import strip_reasoning
 from avfusion.errors import InvalidTypeError, InvalidValueError
 
 
@@ -36,7 +37,7 @@ class Score(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One prediction and what it is judged by."""
+    """One prediction, without its reasoning, and what it is judged by."""
 
     prediction: str
     references: tuple[str, ...]
@@ -98,7 +99,8 @@ class BenchmarkMetric(Metric):
         """Takes a batch, which may be empty; every metric takes the same arguments and leaves those it does not need.
 
         Args:
-            predictions: what the model said, one text an item.
+            predictions: what the model said, one text an item; reasoning is left out
+                (:func:`avfusion.aveb.parsers.strip_reasoning`).
             references: texts to compare with, at least one an item.
             ids: an identity for each item; of items with the same one only one counts, wherever it was seen. Without
                 them every item counts.
@@ -179,7 +181,7 @@ def _items(
     candidates: Sequence[Sequence[str]] | None,
 ) -> list[Item]:
     count = len(predictions)
-    said = _texts("predictions", predictions, count)
+    said = [strip_reasoning(prediction) for prediction in _texts("predictions", predictions, count)]
     asked = [None] * count if questions is None else _texts("questions", questions, count)
     right = _lists("references", references, count)
     choices = [None] * count if candidates is None else _lists("candidates", candidates, count)

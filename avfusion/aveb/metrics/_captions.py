@@ -10,6 +10,7 @@ from torch import Tensor
 from avfusion.aveb._text import caption_words
 from avfusion.aveb.metrics._base import BenchmarkMetric, Item
 from avfusion.aveb.metrics._java import penn_treebank, require
+from avfusion.aveb.parsers import strip_reasoning
 from avfusion.errors import InvalidValueError
 
 Tokeniser = Literal["words", "penn"]
@@ -53,7 +54,7 @@ class CaptionMetric(BenchmarkMetric):
     ) -> None:
         """As :meth:`BenchmarkMetric.update`."""
         super().update(predictions, references, ids=ids, questions=questions, candidates=candidates)
-        packed = (_packed(said, right) for said, right in zip(predictions, references, strict=True))
+        packed = (_packed(strip_reasoning(said), right) for said, right in zip(predictions, references, strict=True))
         self._keep("characters", [float(ord(character)) for text in packed for character in text])
 
     def _measure(self, item: Item) -> tuple[float, float]:

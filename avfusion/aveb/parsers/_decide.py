@@ -1,46 +1,66 @@
 """Which of the values that an answer names it decides for."""
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
 
 from avfusion.aveb.parsers import _cues as cues
 from avfusion.aveb.parsers._mentions import Mention, Value
 from avfusion.aveb.parsers._runs import Run, Sentences, find_echo, find_runs, is_listed
+from avfusion.aveb.parsers._verdicts import conclusion, find_verdicts, left_over
 
+_NEAR = 120  # characters between a cue and what it declares
 _OPENING = re.compile(r"[\W_]*(?:(?:sure|okay|ok|certainly|option|choice|letter|number|yes)\b[\W_]*)*", re.IGNORECASE)
+_KEY = re.compile(r"[\W_]*[^\W\d_][\w ]{0,30}:[\W_]*")
 _WHOLE = re.compile(r"[^\S\n]*(?:$|\n|[.,:;!?)\]}\"'-]|\(|=>|[^\x00-\x7f])|\s+(?:because|since|as|due)\b")
 
 
-def decide(text: str, mentions: Sequence[Mention], *, takes_back: bool = True) -> Value | None:
+def decide(
+    text: str, mentions: Sequence[Mention], *, takes_back: bool = True, universe: Collection[Value] = ()
+) -> Value | None:
     """The value that is declared last, else the one that opens the answer, else the only one named and not rejected.
+
+    A conclusion under a heading counts alone where it decides.
 
     Args:
         text: of :func:`~avfusion.aveb.parsers._markup.final_text`.
         mentions: in order, none overlapping another but those of one place.
         takes_back: whether "no" between two mentions takes the first one back.
+        universe: all values there are to choose from; the one that is left where the answer rejects the others.
     """
-    sentences = Sentences(text, mentions)
-    standing = _standing(sentences, mentions, takes_back=takes_back)
-    if not standing:
-        return None
-    reading = _Reading(sentences, standing)
-    for values in (reading.declared, reading.opening, reading.suggested, reading.named):
-        found = values()
-        if found:
-            return found.pop() if len(found) == 1 else None
+    for part in (conclusion(text, mentions), mentions):
+        value = _decide(text, part, takes_back=takes_back, universe=universe) if part else None
+        if value is not None:
+            return value
     return None
 
 
-def _standing(sentences: Sentences, mentions: Sequence[Mention], *, takes_back: bool) -> list[Mention]:
-    """The mentions that the answer does not reject, ask about, take back or name only in a reason."""
+def _decide(text: str, mentions: Sequence[Mention], *, takes_back: bool, universe: Collection[Value]) -> Value | None:
+    sentences = Sentences(text, mentions)
+    asserted = _outside(text, mentions, cues.CONDITIONAL)
+    favoured, judged = find_verdicts(text, asserted)
+    rejected = (find_rejected(find_runs(sentences, asserted)) - {*favoured}) | judged
+    standing = _standing(sentences, [mention for mention in asserted if mention not in rejected], takes_back=takes_back)
+    if standing:
+        reading = _Reading(sentences, standing)
+        for values in (reading.declared, reading.opening, reading.suggested, reading.named):
+            found = values()
+            if found:
+                return found.pop() if len(found) == 1 else None
+    left = left_over({mention.value for mention in rejected}, universe)
+    return left.pop() if left and {mention.value for mention in standing} <= left else None
+
+
+def _standing(sentences: Sentences, standing: list[Mention], *, takes_back: bool) -> list[Mention]:
+    """The mentions that the answer does not ask about, take back or name only in a reason."""
     text = sentences.text
-    standing = _outside(text, mentions, cues.CONDITIONAL)
-    rejected = {m for run in find_runs(sentences, standing) for m in _rejected(run)}
-    standing = [mention for mention in standing if mention not in rejected]
     standing = _if_any([mention for mention in standing if not sentences.asks(mention)], standing)
     corrections = [*cues.CORRECTED.finditer(text), *(cues.RETRACTED.finditer(text) if takes_back else ())]
+    last = standing[-1].start if standing else 0
     for correction in sorted(corrections, key=re.Match.end, reverse=True):
-        corrected = [mention for mention in standing if mention.start >= correction.end()]
+        if correction.end() > last:
+            continue
+        corrected = standing[bisect_left(standing, correction.end(), key=lambda mention: mention.start) :]
         if any(mention.kind != "quiet" for mention in corrected):
             standing = corrected
             break
@@ -49,12 +69,26 @@ def _standing(sentences: Sentences, mentions: Sequence[Mention], *, takes_back: 
     return _if_any([mention for mention in standing if mention.kind == "text" or mention in plain], standing)
 
 
-def _rejected(run: Run) -> Sequence[Mention]:
-    if cues.REJECTED_BEFORE.search(run.before) or cues.REJECTED_AFTER.match(run.after):
-        return run.mentions
-    if cues.DENIED_AFTER.match(run.after):
-        return run.mentions if run.mentions[-1].kind != "text" else run.mentions[-1:]
-    return ()
+def find_rejected(runs: Sequence[Run]) -> set[Mention]:
+    """The mentions that the words around them reject."""
+    found: set[Mention] = set()
+    before, alike = "", False
+    for run in runs:
+        against = cues.REJECTED_AFTER.match(run.after) or cues.DENIED_AFTER.match(run.after)
+        if cues.ALL_BUT.search(run.before) if against else cues.NONE_BUT.search(run.before):
+            pass
+        elif cues.REJECTED_BEFORE.search(run.before) or cues.REJECTED_AFTER.match(run.after):
+            found.update(run.mentions)
+        elif cues.DENIED_AFTER.match(run.after):
+            found.update(run.mentions if run.mentions[-1].kind != "text" else run.mentions[-1:])
+        elif (
+            (alike and cues.ALIKE.search(run.before))
+            or cues.LESS.fullmatch(run.before)
+            or (cues.LESS_LIKED.fullmatch(run.before) and cues.PREFERRING.search(before))
+        ):
+            found.update(run.mentions)
+        before, alike = run.before, not found.isdisjoint(run.mentions)
+    return found
 
 
 def _if_any(chosen: list[Mention], others: list[Mention]) -> list[Mention]:
@@ -81,6 +115,8 @@ class _Reading:
         self.text = sentences.text
         self.mentions = mentions
         self.runs = find_runs(sentences, mentions)
+        self.plain = set(_outside(self.text, mentions, cues.CONTRAST))
+        self.starts = [run.mentions[0].start for run in self.runs]
         self.echo = find_echo(self.text, mentions)
 
     def declared(self) -> set[Value]:
@@ -92,6 +128,15 @@ class _Reading:
             for run in self.runs
             if cues.DECLARED_AFTER.match(run.after)
         ]
+        found += [
+            (run.end, run.values, False)
+            for run in self.runs
+            if cues.ALL_BUT.search(run.before) or cues.NONE_BUT.search(run.before)
+        ]
+        favoured = find_verdicts(self.text, self.mentions).favoured
+        if favoured:
+            found.append((favoured[-1].end, {mention.value for mention in favoured}, False))
+        found += [(cue.end(), self._behind(cue.end()), False) for cue in cues.TOTALLING.finditer(self.text)]
         found.append((len(self.text), self._closing(), False))
         values: set[Value] = set()
         for _, said, added in sorted(found, key=lambda declared: declared[0]):
@@ -101,7 +146,7 @@ class _Reading:
     def opening(self) -> set[Value]:
         """Of what the answer begins with, unless that is a list of the options."""
         first = self.runs[0].mentions[0]
-        if first.kind == "quiet" or first in self.echo or not _OPENING.fullmatch(self.text[: first.start]):
+        if first.kind == "quiet" or first in self.echo or not (self._opens(self.runs[0]) or self._keyed()):
             return set()
         if first.kind in ("text", "number"):
             others = [run for run in self.runs[1:] if self.sentences.alone(run)]
@@ -123,17 +168,20 @@ class _Reading:
 
     def _behind(self, place: int) -> set[Value]:
         """Of the run right behind a cue."""
-        run = next((run for run in self.runs if run.mentions[0].start >= place), None)
-        if run is None or not cues.FILLED.fullmatch(self.text, place, run.mentions[0].start):
+        at = bisect_left(self.starts, place)
+        if at == len(self.starts) or self.starts[at] - place > _NEAR:
             return set()
-        return run.values
+        return self.runs[at].values if cues.FILLED.fullmatch(self.text, place, self.starts[at]) else set()
 
     def _in_sentence(self, place: int) -> set[Value]:
         """The one value that the rest of a sentence names."""
         end = self.sentences.end(place)
-        rest = [m for m in self.mentions if place <= m.start < end and m.kind != "quiet" and m not in self.echo]
+        here = (bisect_left(self.mentions, bound, key=lambda mention: mention.start) for bound in (place, end))
+        rest = [m for m in self.mentions[slice(*here)] if m.kind != "quiet" and m not in self.echo]
         letters = {mention.value for mention in rest if mention.kind == "letter"}
         values = letters or {mention.value for mention in rest}
+        if len(values) > 1 and not letters:
+            values = {mention.value for mention in rest if mention in self.plain}
         return values if len(values) == 1 else set()
 
     def _closing(self) -> set[Value]:
@@ -144,7 +192,18 @@ class _Reading:
         if re.search(r"\w", self.text[last.end :]) or not self.sentences.alone(last):
             return set()
         opens = self.sentences.alone(first) and first.mentions[0] not in self.echo and self._opens(first)
-        return last.values | first.values if opens else last.values
+        return last.values | first.values if opens and first.mentions[0].kind == "letter" else last.values
 
     def _opens(self, run: Run) -> bool:
-        return run.mentions[0].kind == "letter" and _OPENING.fullmatch(self.text[: run.mentions[0].start]) is not None
+        return _OPENING.fullmatch(self.text, 0, run.mentions[0].start) is not None
+
+    def _keyed(self) -> bool:
+        """Whether the answer begins with a key and a text or a number, as "Emotion: happy", and no other follows."""
+        first = self.runs[0].mentions[0]
+        if first.kind not in ("text", "number") or not _KEY.fullmatch(self.text, 0, first.start):
+            return False
+        lines = (self.text.rfind("\n", 0, run.mentions[0].start) + 1 for run in self.runs[1:])
+        return not any(
+            line and run.values != self.runs[0].values and _KEY.fullmatch(self.text, line, run.mentions[0].start)
+            for line, run in zip(lines, self.runs[1:], strict=True)
+        )

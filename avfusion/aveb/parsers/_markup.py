@@ -4,6 +4,8 @@ import json
 import re
 import unicodedata
 
+from avfusion.aveb.parsers._reasoning import TAGGED, without_further_turns, without_reasoning
+
 _CHARACTERS = str.maketrans(
     {"’": "'", "‘": "'", "“": '"', "”": '"', "−": "-", "‐": "-", "‑": "-", "🅰": "A", "🅱": "B", "、": ",", "。": ". "}
     | dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\ufe0e\ufe0f\u00ad")
@@ -13,15 +15,10 @@ _DASHES = str.maketrans("–—", "--")
 _LOOKALIKES = dict(zip("АВЕНСМОКРТХІЈЅΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "ABEHCMOKPTXIJSABEZHIKMNOPTYX", strict=True))
 _LOOKALIKE = re.compile(rf"(?<![^\W\d_a-zA-Z])[{''.join(_LOOKALIKES)}](?![^\W\d_])")
 
-_THOUGHT = r"(?:think|thinking|thought|thoughts|reason|reasoning|analysis|scratchpad|reflection)"
-_REASONING_END = re.compile(rf"[<◁\[]/{_THOUGHT}[>▷\]]|<\|end_of_(?:thought|thinking)\|>", re.IGNORECASE)
-_REASONING_START = re.compile(rf"[<◁\[]{_THOUGHT}[>▷\]]|<\|begin_of_(?:thought|thinking)\|>", re.IGNORECASE)
-_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)\s*<\|message\|>")
 _SPECIAL = re.compile(r"<\|[\w/]{1,40}\|>|</?s>")
 
-_TAGS = r"(?:final_?)?(?:answer|choice|option|conclusion|response|output|result|label|prediction)"
 _CONTAINERS = re.compile(
-    rf"<(?P<tag>{_TAGS})>(?P<tagged>.*?)(?:</(?P=tag)>|$)"
+    rf"{TAGGED}"
     r"|<\|begin_of_box\|>(?P<box>.*?)(?:<\|end_of_box\|>|$)"
     r"|\\f?boxed\s*\{(?P<boxed>(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}",
     re.DOTALL | re.IGNORECASE,
@@ -32,6 +29,11 @@ _KEYED = re.compile(
     (?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>[^']*)'|\[(?P<several>[^\[\]{}]*)\]|(?P<bare>[^\s,{}\[\]"']+))""",
     re.VERBOSE | re.IGNORECASE,
 )
+_TICKED, _UNTICKED = (re.compile(rf"(?m)^[^\S\n]*(?:[-*+]\s)?\[{mark}\]\s(?=\S)") for mark in ("[xX✓✔]", r"\s?"))
+_RULE = re.compile(r"[\s|:=+-]*-[\s|:=+-]*")
+_FEWEST_BARS = 3
+_CELL = ": "
+HEAD, TAIL = 4000, 12000  # characters of a longer answer that are read
 _MOST_NESTED = 3  # a box in a tag in a key
 _JOINED = re.compile(r"\W*(?:\b(?:and|or|und|et|y)\b|[,/&和或])?\W*", re.IGNORECASE)
 
@@ -40,7 +42,7 @@ _WRAPPED = re.compile(r"\\(?:text|math|bold|em|it|under|tt)\w*\s*\{([^{}]*)\}")
 _TAG = re.compile(r"</?[a-z][\w-]*(?:\s[^<>]*)?/?>", re.IGNORECASE)
 _BREAK = re.compile(r"<br\s*/?>|</(?:p|li|div|h\d)>", re.IGNORECASE)
 _LINE_START = re.compile(r"(?m)^[^\S\n]*(?:#{1,6}\s+|>+\s*|[-*+•]\s+)+")
-_FENCE = re.compile(r"(?m)^\s*```[\w-]*\s*$")
+_FENCE = re.compile(r"(?m)^[^\S\n]*```[\w-]*[^\S\n]*$")
 _EMPHASIS = re.compile(r"[*`]+|(?<!\w)_+(?=\S)|(?<=\S)_+(?!\w)|\\[()\[\],;! ]|\$(?!\d)|(?<=\S)\$")
 _LEFT = re.compile(r"\\(?:quad|qquad|left|right|displaystyle|,)\b")
 
@@ -55,26 +57,51 @@ def final_text(text: str) -> str:
     text = unicodedata.normalize("NFKC", text.translate(_DASHES)).translate(_CHARACTERS).translate(_DASHES)
     text = re.sub(r"\s+", lambda found: "\n" if "\n" in found.group() else " ", text)
     text = _LOOKALIKE.sub(lambda found: _LOOKALIKES[found.group()], text)
-    text = _marked(_without_reasoning(text))
+    text = _marked(without_reasoning(without_further_turns(text)))
     text = _WRAPPED.sub(r"\1", _WRAPPED.sub(r"\1", _STRUCK.sub(" ", text)))
     text = _TAG.sub("", _BREAK.sub("\n", _LEFT.sub(" ", text)))
-    return _EMPHASIS.sub("", _LINE_START.sub("", _FENCE.sub("", text))).strip()
+    text = _table_rows(_boxes_ticked(text))
+    return _ends(_EMPHASIS.sub("", _LINE_START.sub("", _FENCE.sub("", text))).strip())
 
 
-def _without_reasoning(text: str) -> str:
-    channels = list(_CHANNEL.finditer(text))
-    if channels:
-        text = text[channels[-1].end() :] if channels[-1].group(1) == "final" else ""
-    start, ends = _REASONING_START.search(text), list(_REASONING_END.finditer(text))
-    if ends:
-        after = text[ends[-1].end() :]
-        before = "" if start is None else text[: start.start()]
-        text = after if after.strip() else before
-        start = _REASONING_START.search(text)
-    if start is not None:
-        marked = [found for found in _CONTAINERS.finditer(text, start.end()) if found.group("tag")]
-        text = marked[-1].group() if marked else text[: start.start()]
-    return text
+def _ends(text: str) -> str:
+    """The beginning and the end of a long answer: what lies between reasons more than it decides."""
+    if len(text) <= HEAD + TAIL:
+        return text
+    head, tail = text[:HEAD], text[-TAIL:]
+    return f"{head[: head.rfind(' ') + 1] or head}\n{tail[tail.find(' ') + 1 :]}"
+
+
+def _boxes_ticked(text: str) -> str:
+    """Lists of tasks, "- [x] A" below "- [ ] B", with a tick and crosses."""
+    return _TICKED.sub("✅ ", _UNTICKED.sub("❌ ", text)) if _TICKED.search(text) else text
+
+
+def _table_rows(text: str) -> str:
+    """Rows of a table as lines: "A: a cat: ✓"; a head above a single row, cell by cell."""
+    if text.count("|") < _FEWEST_BARS:
+        return text
+    lines: list[str] = []
+    head: list[str] = []
+    source = text.split("\n")
+    for place, line in enumerate(source):
+        cells = [cell.strip(" *_`") for cell in line.strip().strip("|").split("|")] if "|" in line else []
+        if _RULE.fullmatch(line) and "|" in line and lines:
+            head = _cells(lines.pop())
+            last = place + 2 >= len(source) or "|" not in source[place + 2]
+            head = head if last else []
+        elif len(cells) > 1 and len(head) == len(cells):
+            lines += [f"{name}: {cell}" for name, cell in zip(head, cells, strict=True)]
+            head = []
+        elif len(cells) > 1:
+            lines.append(_CELL.join(cells))
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _cells(line: str) -> list[str]:
+    return line.split(_CELL)
 
 
 def _marked(text: str) -> str:

@@ -1,7 +1,7 @@
 """Where an answer names what it may choose from."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 Kind = Literal["letter", "number", "text", "quiet"]
@@ -23,7 +23,8 @@ class Mention(NamedTuple):
 _SIDE = r"[A-Za-zÀ-ɏ0-9_]"
 _BEFORE, _AFTER = rf"(?<!{_SIDE})(?<!['’.&+/-])", rf"(?!{_SIDE})(?!['’&+-]|[./][A-Za-z0-9])"
 _KEYWORD = (
-    r"(?:options?|choices?|candidates?|letters?|alternatives?|opción|opcion|opção|lettre|buchstabe|вариант|选项|選項)"
+    r"(?:(?:options?|choices?|candidates?|letters?|alternatives?|opción|opcion|opção|lettre|buchstabe|вариант)"
+    r"(?-i:(?![a-zа-я]))|选项|選項)"
 )
 _END = r"(?=\W*$|\s*(?:[).,:;!?\]\n\"}>=✓✔✅]|-\s|[^\x00-\x7f])|\s+(?:or|and|because|since|as|is|but|for|not|it)\b)"
 # A word after which a lone "A" is a letter, not the article: verbs and joining words.
@@ -34,11 +35,12 @@ _NO_NOUN = (
     r"ou|ist|es)"
 )
 _BRACKETED = re.compile(r"(?<!\w)[(\[{【「『<]\s*([A-Za-z])\s*[)\]}】」』>]")
+_QUOTED = re.compile(r"(?<!\w)['\"]([A-Za-z])['\"](?!\w)")
 _KEYED = re.compile(rf"(?<!\w){_KEYWORD}\s*[#:]?\s*[\"'(\[]?([A-Za-z]){_AFTER}(?:(?<=[A-Zb-z])|{_END})", re.IGNORECASE)
 _KEYED_NUMBER = re.compile(
     rf"(?<!\w)(?:{_KEYWORD}|numbers?|no\.)\s*[#:]?\s*[\"'(\[#]*(?:number\s*|no\.\s*)?(\d{{1,2}}|one|two|three|"
     rf"four|five|six)"
-    r"(?!\w|[.,]\d)",
+    r"(?!\w|[.,]\d|\s+(?:by|at\s+a|after)\b)",
     re.IGNORECASE,
 )
 _UPPER = re.compile(
@@ -66,7 +68,7 @@ _ONES = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 def letter_mentions(text: str, count: int) -> list[Mention]:
     """Letters and numbered options; a letter past ``count`` is one too, of the value -1."""
     found = [*_numbered(text, count)]
-    for pattern in (_BRACKETED, _KEYED, _UPPER, _LOWER_LISTED, _LOWER):
+    for pattern in (_BRACKETED, _QUOTED, _KEYED, _UPPER, _LOWER_LISTED, _LOWER):
         for match in pattern.finditer(text):
             group = match.lastindex or 1
             letter, start, end = match.group(group), match.start(group), match.end(group)
@@ -111,59 +113,6 @@ def _is_letter(text: str, letter: str, start: int, end: int, count: int) -> bool
     )
 
 
-def text_mentions(text: str, names: Iterable[tuple[int, str]]) -> list[Mention]:
-    """Names of values as words of their own, articles aside; a longer name hides those inside it."""
-    found = [
-        Mention(match.start(), match.end(), value, "text")
-        for value, name in names
-        if (pattern := _pattern(name)) is not None
-        for match in pattern.finditer(text)
-    ]
-    return longest(found)
-
-
-_ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\S)", re.IGNORECASE)
-_OUTER = " \t\n.,;:!?\"'()[]{}*_`"
-_NUMBER_WORDS = dict(
-    zip(
-        ["2", "3", "4", "5", "6", "7", "8", "9", "10"],
-        ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"],
-        strict=True,
-    )
-)
-
-
-def bare(name: str) -> str:
-    """A name without article, case and outer punctuation."""
-    return _ARTICLE.sub("", " ".join(name.lower().split())).strip(_OUTER)
-
-
-def _pattern(name: str) -> re.Pattern[str] | None:
-    words = (
-        [word for word in re.split(r"[\s.,;:!?\"()\[\]]+", bare(name)) if word] if not _exotic(name) else [bare(name)]
-    )
-    if not any(re.search(r"\w", word) for word in words):
-        return None
-    body = r"[\s.,;:!?\"()\[\]'-]+".join(_spelling(word) for word in words)
-    start = r"(?<!\w)(?<!\d[.,])(?<!\d-)" if words[0][0].isascii() and words[0][0].isalnum() else ""
-    if words[0][0].isdigit():
-        start += r"(?<!-)"
-    end = r"(?!\w)(?![.,:]\d)" if words[-1][-1].isascii() and words[-1][-1].isalnum() else ""
-    if end and words[-1][-1].isdigit():
-        end += r"(?!\s?%)"
-    return re.compile(start + body + end, re.IGNORECASE)
-
-
-def _exotic(name: str) -> bool:
-    return re.search(r"\d[.,:]\d", name) is not None
-
-
-def _spelling(word: str) -> str:
-    digits = {spelt: digit for digit, spelt in _NUMBER_WORDS.items()}
-    other = _NUMBER_WORDS.get(word) or digits.get(word)
-    return re.escape(word) if other is None else f"(?:{re.escape(word)}|{other})"
-
-
 def longest(mentions: Sequence[Mention]) -> list[Mention]:
     """Of mentions that overlap the longest; all of the longest, where they name the same place differently."""
     kept: list[Mention] = []
@@ -194,4 +143,4 @@ def merged(letters: Sequence[Mention], texts: Sequence[Mention]) -> list[Mention
     return sorted([*(letter for letter in letters if letter.start not in hidden), *texts])
 
 
-__all__ = ["Mention", "Value", "bare", "distinct", "letter_mentions", "longest", "merged", "text_mentions"]
+__all__ = ["Mention", "Value", "distinct", "letter_mentions", "longest", "merged"]

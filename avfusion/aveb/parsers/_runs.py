@@ -110,6 +110,8 @@ def _joined(text: str, first: Mention, second: Mention) -> bool:
         return cues.ENUMERATING.fullmatch(gap) is not None
     if isinstance(first.value, bool) and first.value != second.value and not re.search(r"\w", gap):
         return False  # "no, yes is wrong"
+    if first.kind == "number" and ":" in gap:
+        return False  # "2 and 3: 5"
     return cues.JOINING.fullmatch(gap) is not None
 
 
@@ -137,6 +139,9 @@ def find_echo(text: str, mentions: Sequence[Mention]) -> set[Mention]:
             chain = [mention] if mention.value == 0 else []
         if len(chain) > 1:
             echoed.update(chain)
+    announced = cues.WALKING.search(text)
+    if announced is not None:
+        echoed.update(m for m in mentions if m.start >= announced.end() and _starts_item(text, m))
     if echoed:
         texts = [m for m in mentions if m.kind == "text"]
         for text_mention in texts:
@@ -147,6 +152,14 @@ def find_echo(text: str, mentions: Sequence[Mention]) -> set[Mention]:
             if "\n" not in text[letter.end : text_mention.start]:
                 echoed.add(text_mention)
     return echoed
+
+
+def _starts_item(text: str, mention: Mention) -> bool:
+    return is_listed(text, mention) or (
+        mention.kind == "text"
+        and _opens_line(text, mention.start)
+        and text[mention.end : mention.end + 3].strip()[:1] in (":", "-")
+    )
 
 
 def _repeats(text: str, first: Mention, second: Mention, mentions: Sequence[Mention]) -> bool:

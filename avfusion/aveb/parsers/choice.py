@@ -7,10 +7,12 @@ from string import ascii_uppercase
 from avfusion.aveb._text import plain
 from avfusion.aveb.parsers._decide import decide
 from avfusion.aveb.parsers._markup import final_text
-from avfusion.aveb.parsers._mentions import bare, letter_mentions, merged, text_mentions
+from avfusion.aveb.parsers._mentions import letter_mentions, merged
+from avfusion.aveb.parsers._names import bare, text_mentions
 from avfusion.errors import InvalidTypeError, InvalidValueError
 
 _MOST = 26
+_PLACE = re.compile(r"\W*(?:in|on|at|by|from|near|inside|outside|with|under)\s+(?:the|an?)\s+(?=\w)", re.IGNORECASE)
 
 
 def parse_choice(text: str, candidates: Sequence[str]) -> int | None:
@@ -52,7 +54,7 @@ def parse_choice(text: str, candidates: Sequence[str]) -> int | None:
         return exact.pop()
     texts = text_mentions(said, _names(candidates))
     letters = letter_mentions(said, len(candidates))
-    value = decide(said, merged(letters, texts))
+    value = decide(said, merged(letters, texts), universe=range(len(candidates)))
     return None if value is None or value < 0 else int(value)
 
 
@@ -66,7 +68,9 @@ def _exact(said: str, candidates: Sequence[str]) -> set[int] | None:
 
 
 def _names(candidates: Sequence[str]) -> list[tuple[int, str]]:
-    """Candidates without articles, case and the letters that stand before all of them."""
+    """Candidates without articles and the letters, or "in the" and its like, that stand before all of them."""
     lettered = all(re.match(rf"\W*{ascii_uppercase[i]}[).:]\s", text) for i, text in enumerate(candidates))
-    texts = (re.sub(r"^\W*[A-Z][).:]\s+", "", text) if lettered else text for text in candidates)
+    texts = [re.sub(r"^\W*[A-Z][).:]\s+", "", text) if lettered else text for text in candidates]
+    if all(_PLACE.match(text) for text in texts):
+        texts = [_PLACE.sub("", text) for text in texts]
     return [(index, name) for index, name in enumerate(map(bare, texts)) if name]

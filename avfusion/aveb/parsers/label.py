@@ -7,7 +7,7 @@ from avfusion.aveb._text import plain
 from avfusion.aveb.parsers import _cues as cues
 from avfusion.aveb.parsers._decide import decide
 from avfusion.aveb.parsers._markup import final_text
-from avfusion.aveb.parsers._mentions import text_mentions
+from avfusion.aveb.parsers._names import text_mentions
 from avfusion.errors import InvalidTypeError, InvalidValueError
 
 SOUND_SOURCE_TEMPLATES = (
@@ -61,7 +61,8 @@ def parse_label(
         text: the answer: a sentence after one of the templates, one that says "it is" or "answer:", or the bare label.
         templates: sentences with ``{}`` where the label stands.
         labels: the closed list that the label is of; commas separate the synonyms in each. Then the answer may be any
-            text that decides for one of them, as candidates of :func:`parse_choice` are found.
+            text that decides for one of them, as candidates of :func:`parse_choice` are found. ``car_horn``,
+            "car-horn", "Car horn", "carHorn" and "car horns" are the same.
 
     Returns:
         The label and its synonyms, which commas separate, in lower case, without article, outer punctuation or repeats:
@@ -135,6 +136,7 @@ def _of_list(text: str, labels: Sequence[str]) -> tuple[str, ...] | None:
     empty = next((label for label, names in zip(labels, entries, strict=True) if not names), None)
     if not entries or empty is not None:
         raise InvalidValueError(f"labels: must be names, at least one, found {labels if empty is None else empty!r}")
-    mentions = text_mentions(text, [(place, name) for place, names in enumerate(entries) for name in names])
-    value = decide(text, mentions)
+    names = [(place, name) for place, label in enumerate(labels) for name in label.split(",")]
+    mentions = text_mentions(text, names, plurals=True)
+    value = decide(text, mentions, universe=range(len(entries)))
     return None if value is None else entries[int(value)]

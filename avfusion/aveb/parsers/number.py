@@ -75,7 +75,8 @@ _HAN_NUMBER = re.compile(
 )
 # What makes of a number a bound, a range, a place in an order or a date: it is no count then.
 _NOT_DECIDED = re.compile(
-    r"(?:\b(?:at least|at most|more than|less than|fewer than|over|under|up to|no more than|no fewer than|between|from|"
+    r"(?:\b(?:at least|at most|more than|less than|fewer than|over|under|"
+    r"(?<!adds )(?<!add )(?<!adding )(?<!sums )(?<!sum )up to|no more than|no fewer than|between|from|"
     r"step|option|figure|frame|scene|number of|version|no\.|part|room|speaker|person)|[<>≥≤~]=?)\s*$",
     re.IGNORECASE,
 )
@@ -88,7 +89,9 @@ _DETAILS = (
     ),
     re.compile(r"\([^()\n]*\)"),
 )
+_TOTAL = re.compile(r"\b(?:altogether|total|in all|all told|overall|combined)\b", re.IGNORECASE)
 _UNIT = re.compile(r"(?:[^\S\n]+[^\W\d]+){1,4}(?=[^\S\n]*(?:$|[.;:!?(\n]))")
+_NO_UNIT = re.compile(r"\b(?:in|is|are|was|not|and|or|of)\b")
 _PRONOUN = re.compile(r"\b(?:the|this|that|which|another|each|every|other|last|first|no|any|some)\s+$", re.IGNORECASE)
 _MOST_DIGITS = 15  # what a double holds
 
@@ -172,7 +175,9 @@ def _decided(text: str, mentions: list[Mention]) -> list[Mention]:
     dropped: set[Mention] = set()
     for detail in (found for pattern in _DETAILS for found in pattern.finditer(text)):
         sentence = max(text.rfind(mark, 0, detail.start()) for mark in ".\n;")
-        if any(sentence < mention.start < detail.start() for mention in mentions):
+        if _TOTAL.search(detail.group()) is None and any(
+            sentence < mention.start < detail.start() for mention in mentions
+        ):
             dropped.update(mention for mention in mentions if detail.start() <= mention.start < detail.end())
     for place, mention in enumerate(mentions):
         if _NOT_DECIDED.search(text[max(0, mention.start - 20) : mention.start]):
@@ -188,8 +193,6 @@ def _decided(text: str, mentions: list[Mention]) -> list[Mention]:
 def _with_unit(text: str, mention: Mention) -> Mention:
     """The mention with the words between it and the end of its clause: "3 dogs." says no more than "3."."""
     unit = _UNIT.match(text, mention.end)
-    return (
-        mention
-        if unit is None or re.search(r"\b(?:in|is|are|was|not|and|or|of)\b", unit.group())
-        else mention._replace(end=unit.end())
-    )
+    if unit is None or _TOTAL.search(unit.group()) or _NO_UNIT.search(unit.group()):
+        return mention
+    return mention._replace(end=unit.end())

@@ -77,7 +77,7 @@ def _cell(score: TaskScore) -> str:
 
 
 def as_markdown(runs: Mapping[str, Scores]) -> str:
-    """A table in Markdown, all figures times 100.
+    """A table in Markdown, all figures times 100, and the version of the parsers that read the answers.
 
     Example:
         >>> from avfusion.aveb.runner import Answer, score_answers
@@ -88,7 +88,13 @@ def as_markdown(runs: Mapping[str, Scores]) -> str:
     """
     head, *rows = ([_literal(cell) for cell in row] for row in table(runs))
     rule = ["---", "---", *["---:"] * (len(head) - 2)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in [head, rule, *rows])
+    lines = "".join(f"| {' | '.join(row)} |\n" for row in [head, rule, *rows])
+    return f"{lines}\n{_readers(runs)}\n"
+
+
+def _readers(runs: Mapping[str, Scores]) -> str:
+    versions = sorted({score.parser_version for scores in runs.values() for score in scores.values()})
+    return f"Answers read by avfusion's parsers, version {', '.join(map(str, versions))}."
 
 
 def as_html(runs: Mapping[str, Scores], chart: str = "") -> str:
@@ -111,7 +117,8 @@ def as_html(runs: Mapping[str, Scores], chart: str = "") -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>AVEB</title><style>{_STYLE}</style><h1>AVEB</h1>"
-        "<p>All figures times 100; in brackets the interval that 95 % of the bootstrap's values lie in.</p>"
+        "<p>All figures times 100; in brackets the interval that 95 % of the bootstrap's values lie in. "
+        f"{_readers(runs)}</p>"
         f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>{chart}</html>\n"
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from avfusion.aveb.metrics import Score, make_metric
-from avfusion.aveb.parsers import parse_yes_no
+from avfusion.aveb.parsers import PARSER_VERSION, parse_yes_no
 from avfusion.aveb.runner.answers import Answer
 from avfusion.aveb.tasks import Task, get_task
 from avfusion.errors import InvalidValueError
@@ -29,6 +29,7 @@ class TaskScore:
         scores: by metric, its own first.
         missing: metrics that could not be computed, with the reason.
         baselines: what answers would score that do not depend on the question, by what they are, 0 to 1.
+        parser_version: of the code that read the answers, :data:`avfusion.aveb.parsers.PARSER_VERSION`.
 
     Example:
         >>> from avfusion.aveb.runner import Answer, score_answers
@@ -44,6 +45,7 @@ class TaskScore:
     scores: dict[str, Score] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     baselines: dict[str, float] = field(default_factory=dict)
+    parser_version: int = PARSER_VERSION
 
 
 def score_answers(

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avfusion import InvalidValueError
+from avfusion.aveb.commands.score import as_json
 from avfusion.aveb.metrics import make_metric
+from avfusion.aveb.parsers import PARSER_VERSION
 from avfusion.aveb.runner import (
     Answer,
     as_html,
@@ -123,7 +125,10 @@ def test_reports_escape_what_they_show() -> None:
 def test_the_report_has_every_task_and_the_published_figures() -> None:
     runs = {"mine": {task: score_answers(answers(task, [("yes", "yes")])) for task in ("asr", "avm")}}
     lines = as_markdown(runs).splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 6
+    assert lines[5] == f"Answers read by avfusion's parsers, version {PARSER_VERSION}."
+    assert lines[5] in as_html(runs)
+    assert as_json(runs["mine"]["avm"])["parser_version"] == PARSER_VERSION
     assert "wer ↓" in lines[2]
     chosen = score_answers([*_chosen()])
     assert "| 49.3 | 21 |" in as_markdown({"mine": {"video_qa": chosen}})

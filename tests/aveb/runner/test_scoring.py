@@ -149,7 +149,7 @@ def test_what_a_run_is_called_is_shown_literally(name: str) -> None:
     said = [Answer(id="1", task="avm", prediction="Yes.", references=("yes",))]
     runs = {name: {"avm": score_answers(said, resamples=2)}}
     lines = as_markdown(runs).splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 5
     for line in lines:
         assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == len(re.findall(r"\|", lines[1]))
         assert not re.search(r"<|(?<!\\)(?:\\\\)*[`*\[\]~$!]", line)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from avfusion._shapes import Float, Int
 from avfusion.errors import AlignmentError, InvalidValueError
-from avfusion.types import Waveform
+from avfusion.types import TokenStream, Waveform
 from avfusion.types.clock import time_dtype
 
 
@@ -47,7 +47,7 @@ class BlockwiseState(NamedTuple):
         first: ``(batch,)`` int64: number in the stretch of the first.
         blocks: ``(batch,)`` int64: blocks of the stretch that have been given.
         start: ``(batch,)`` seconds at which the stretch begins.
-        passed: ``(batch,)`` seconds up to which all tokens have been given.
+        watermark: ``(batch,)`` seconds up to which all tokens have been given.
         sample_rate: ``(batch,)`` int64; 0 before the first sound.
     """
 
@@ -56,11 +56,11 @@ class BlockwiseState(NamedTuple):
     first: Int[Tensor, " batch"]
     blocks: Int[Tensor, " batch"]
     start: Float[Tensor, " batch"]
-    passed: Float[Tensor, " batch"]
+    watermark: Float[Tensor, " batch"]
     sample_rate: Int[Tensor, " batch"]
 
 
-def nothing_heard(batch: int) -> BlockwiseState:
+def initial_state(batch: int) -> BlockwiseState:
     """Clips of which nothing has been heard."""
     none, seconds = torch.zeros(batch, dtype=torch.int64), torch.zeros(batch, dtype=torch.float64)
     return BlockwiseState(torch.zeros(batch, 0), none, none, none, seconds, seconds - torch.inf, none)
@@ -75,7 +75,7 @@ class Stretch:
             int(value[row]) for value in (state.kept, state.first, state.blocks, state.sample_rate)
         )
         self.samples = state.samples[row, : self.count]
-        self.start, self.passed = float(state.start[row]), float(state.passed[row])
+        self.start, self.watermark = float(state.start[row]), float(state.watermark[row])
 
     @property
     def received(self) -> int:
@@ -92,14 +92,14 @@ class Stretch:
         self.rate = rate
         if self.received and start - self.reached > gap:
             yield from self.finish(lengths)
-        expected = self.reached if self.received else self.passed
+        expected = self.reached if self.received else self.watermark
         if not start >= expected - gap or start == float("inf"):
             raise AlignmentError(
                 f"waveform: sound must not go back: must start at {expected:.3f} s or later in clip {self.row}, "
                 f"found {start:.3f} s"
             )
         if not self.received:
-            self.start = self.passed = max(self.passed, start)
+            self.start = self.watermark = max(self.watermark, start)
         self.samples = torch.cat([self.samples.to(samples), samples]) if self.count else samples
         self.count = len(self.samples)
 
@@ -115,7 +115,7 @@ class Stretch:
             short = end > self.received  # its last token may be centred behind it
             yield Segment(self.row, heard, self.start + low / self.rate, begin - low, None if short else end - low)
             self.blocks += 1
-            self.passed = max(self.passed, self.start + self.blocks * lengths.block / self.rate)
+            self.watermark = max(self.watermark, self.start + self.blocks * lengths.block / self.rate)
         low = max(self.blocks * lengths.block - lengths.left, 0)
         if low > self.first:
             self.samples = self.samples[min(low - self.first, self.count) :]
@@ -123,15 +123,15 @@ class Stretch:
 
     def finish(self, lengths: Lengths) -> Iterator[Segment]:
         """The blocks that remain; the next sound begins a new stretch."""
-        reached = self.reached if self.received else self.passed
-        before = self.passed
+        reached = self.reached if self.received else self.watermark
+        before = self.watermark
         yield from self.ready(lengths, over=True)
-        self.passed = max(before, reached)
+        self.watermark = max(before, reached)
         self.samples, self.count, self.first, self.blocks, self.start = self.samples[:0], 0, 0, 0, 0.0
 
     def forget(self) -> None:
         """Begins a new clip."""
-        self.passed, self.rate = -torch.inf, 0
+        self.watermark, self.rate = -torch.inf, 0
 
 
 def packed(stretches: Sequence[Stretch], like: BlockwiseState) -> BlockwiseState:
@@ -140,11 +140,22 @@ def packed(stretches: Sequence[Stretch], like: BlockwiseState) -> BlockwiseState
     samples = torch.nn.utils.rnn.pad_sequence([each.samples.to(longest) for each in stretches], batch_first=True)
     numbers = [[each.count, each.first, each.blocks, each.rate] for each in stretches]
     count, first, blocks, rate = torch.tensor(numbers, dtype=torch.int64).unbind(1)
-    seconds = torch.tensor([[each.start, each.passed] for each in stretches], dtype=torch.float64)
+    seconds = torch.tensor([[each.start, each.watermark] for each in stretches], dtype=torch.float64)
     device = like.kept.device
-    start, passed = seconds.to(time_dtype(device)).to(device).unbind(1)
+    start, watermark = seconds.to(time_dtype(device)).to(device).unbind(1)
     count, first, blocks, rate = (value.to(device) for value in (count, first, blocks, rate))
-    return BlockwiseState(samples, count, first, blocks, start, passed, rate)
+    return BlockwiseState(samples, count, first, blocks, start, watermark, rate)
+
+
+def joined_rows(rows: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> TokenStream:
+    """Each clip's parts, tokens and their times, one after the other; some clip must have one."""
+    like_tokens, like_times = next(row[0] for row in rows if row)
+    tokens = [torch.cat([part for part, _ in row]) if row else like_tokens[:0] for row in rows]
+    times = [torch.cat([when for _, when in row]) if row else like_times[:0] for row in rows]
+    padded = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
+    lengths = torch.tensor([len(row) for row in times])
+    mask = torch.arange(padded.shape[1]) < lengths[:, None]
+    return TokenStream(padded, mask.to(padded.device), torch.nn.utils.rnn.pad_sequence(times, batch_first=True))
 
 
 def rows_of(waveform: Waveform) -> Iterator[tuple[int, Tensor, float]]:

@@ -14,14 +14,15 @@ from avfusion.encoders._blocks import (
     Segment,
     Stretch,
     as_seconds,
-    nothing_heard,
+    initial_state,
+    joined_rows,
     packed,
     rows_of,
 )
 from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.types import RegularAudioEncoder, TokenStream, Waveform
 from avfusion.types.clock import latest
-from avfusion.types.state import as_rows
+from avfusion.types.state import as_rows, put_rows
 
 
 class BlockwiseAudioEncoder(nn.Module):
@@ -33,8 +34,8 @@ class BlockwiseAudioEncoder(nn.Module):
     the tokens centred in the block are kept. The result depends on this policy, and differs from that for 30 s at once;
     but it is one result: :meth:`forward` on a whole clip and :meth:`step` on any chunks of it give the same.
 
-    A token waits until its block is complete and what is heard ahead of it has come: at most :attr:`delay` seconds. The
-    encoder runs on ``left_context + block + look_ahead`` seconds for each ``block`` seconds of sound.
+    A token waits until its block and the look-ahead after it are complete: at most :attr:`delay` seconds. The encoder
+    runs on ``left_context + block + look_ahead`` seconds for each ``block`` seconds of sound.
 
     Args:
         encoder: gives tokens with timestamps, such as :class:`WhisperAudioEncoder`, best with ``chunk_seconds`` set to
@@ -141,7 +142,7 @@ class BlockwiseAudioEncoder(nn.Module):
     def _whole(self, waveform: Waveform, encode: Callable[[Waveform], TokenStream]) -> TokenStream:
         check_waveform(waveform)
         rate, batch = waveform.sample_rate, len(waveform.start)
-        lengths, state, segments = self._lengths(rate), nothing_heard(batch), []
+        lengths, state, segments = self._lengths(rate), initial_state(batch), []
         for row, samples, start in rows_of(waveform):
             stretch = Stretch(row, state)
             segments += [*stretch.add(samples, start, rate, lengths, self.max_gap), *stretch.finish(lengths)]
@@ -153,14 +154,14 @@ class BlockwiseAudioEncoder(nn.Module):
         """Clips of which nothing has been heard."""
         if batch_size < 1:
             raise InvalidValueError(f"batch_size: must be at least 1, found {batch_size}")
-        return nothing_heard(batch_size)
+        return initial_state(batch_size)
 
     def step(
         self,
         waveform: Waveform | None,
         state: BlockwiseState,
         *,
-        until: float | Float[Tensor, " batch"] | None = None,
+        watermark: float | Float[Tensor, " batch"] | None = None,
         end: Bool[Tensor, " batch"] | None = None,
     ) -> tuple[TokenStream, BlockwiseState]:
         """Hears what has come, and gives the tokens of the blocks that are complete.
@@ -170,8 +171,8 @@ class BlockwiseAudioEncoder(nn.Module):
                 begins more than ``max_gap`` after the sound so far begins a new stretch: the one before is encoded to
                 its end. ``None`` for no sound.
             state: of the clips so far; not changed.
-            until: seconds up to which sound has now been given in full, one number or ``(batch,)``: where it reaches
-                more than ``max_gap`` behind the sound so far, that stretch is over.
+            watermark: seconds up to which the audio is complete, one number or ``(batch,)``: where it is more than
+                ``max_gap`` past the audio so far, that stretch is over.
             end: ``(batch,)`` bool: clips that are over, and followed by new ones.
 
         Returns:
@@ -199,7 +200,7 @@ class BlockwiseAudioEncoder(nn.Module):
                 )
             for row, samples, start in rows_of(waveform):
                 segments += stretches[row].add(samples, start, rate, self._lengths(rate), self.max_gap)
-        given = [-torch.inf] * batch if until is None else as_seconds(until, batch, "until")
+        given = [-torch.inf] * batch if watermark is None else as_seconds(watermark, batch, "watermark")
         over = [False] * batch if end is None else as_rows(end, batch, "end", state.kept.device).tolist()
         for stretch, seconds, ended in zip(stretches, given, over, strict=True):
             silent = not stretch.received or seconds > stretch.reached + self.max_gap
@@ -207,7 +208,7 @@ class BlockwiseAudioEncoder(nn.Module):
                 lengths = self._lengths(stretch.rate)
                 segments += stretch.finish(lengths) if silent or ended else stretch.ready(lengths)
             if silent:
-                stretch.passed = max(stretch.passed, seconds)
+                stretch.watermark = max(stretch.watermark, seconds)
             if ended:
                 stretch.forget()
         tokens = self._tokens(segments, rate, batch, self.encoder) if segments else self._nothing(state)
@@ -217,9 +218,9 @@ class BlockwiseAudioEncoder(nn.Module):
         """The tokens of the blocks that remain, as if all clips were over."""
         return self.step(None, state, end=torch.ones_like(state.kept, dtype=torch.bool))[0]
 
-    def passed(self, state: BlockwiseState) -> Float[Tensor, " batch"]:
+    def watermark(self, state: BlockwiseState) -> Float[Tensor, " batch"]:
         """``(batch,)`` seconds up to which all tokens have been given; ``-inf`` before the first sound."""
-        return state.passed
+        return state.watermark
 
     def reset(self, state: BlockwiseState, rows: Bool[Tensor, " batch"]) -> BlockwiseState:
         """The state with new clips in some rows; what they hold is dropped.
@@ -228,10 +229,8 @@ class BlockwiseAudioEncoder(nn.Module):
             state: of the clips so far; not changed.
             rows: ``(batch,)`` bool.
         """
-        drop = as_rows(rows, state.kept.shape[0], "rows", state.kept.device)
-        fresh = nothing_heard(len(drop))
-        kept = [torch.where(drop, new.to(old), old) for old, new in zip(state[1:], fresh[1:], strict=True)]
-        return BlockwiseState(state.samples, *kept)
+        chosen = as_rows(rows, len(state.kept), "rows", state.kept.device).nonzero().flatten()
+        return put_rows(state, chosen, initial_state(len(chosen)))
 
     def _lengths(self, rate: int) -> Lengths:
         block, left, ahead = (round(value * rate) for value in (self.block, self.left_context, self.look_ahead))
@@ -249,18 +248,11 @@ class BlockwiseAudioEncoder(nn.Module):
         for part in (
             segments[i : i + self.segment_batch_size] for i in range(0, len(segments), self.segment_batch_size)
         ):
-            heard = encode(Waveform.from_samples([segment.samples for segment in part], rate))
-            for segment, tokens, real, times in zip(part, *heard, strict=True):
+            stream = encode(Waveform.from_samples([segment.samples for segment in part], rate))
+            for place, segment in enumerate(part):
+                times = stream.timestamps[place]
                 centres = latest(times)  # one on a block's edge, within rounding, is the next block's
-                mask = real & (centres >= segment.begin / rate)
+                mask = stream.mask[place] & (centres >= segment.begin / rate)
                 mask &= centres < (torch.inf if segment.end is None else segment.end / rate)
-                rows[segment.row].append((tokens[mask], times[mask] + segment.start))
-        tokens, times = (
-            [torch.cat([pair[place] for pair in row]) if row else like[:0] for row in rows]
-            for place, like in enumerate(next(row[0] for row in rows if row))
-        )
-        pad = torch.nn.utils.rnn.pad_sequence
-        lengths = torch.tensor([len(row) for row in times])
-        padded = pad(tokens, batch_first=True)
-        mask = torch.arange(padded.shape[1]) < lengths[:, None]
-        return TokenStream(padded, mask.to(padded.device), pad(times, batch_first=True))
+                rows[segment.row].append((stream.tokens[place][mask], times[mask] + segment.start))
+        return joined_rows(rows)

@@ -81,7 +81,7 @@ class StreamingAudioEncoder(AudioEncoder, Protocol):
     Example:
         >>> from avfusion import StreamingAudioEncoder
         >>> from avfusion.encoders import BlockwiseAudioEncoder
-        >>> all(hasattr(BlockwiseAudioEncoder, name) for name in ("initial_state", "step", "flush", "passed"))
+        >>> all(hasattr(BlockwiseAudioEncoder, name) for name in ("initial_state", "step", "flush", "watermark"))
         True
     """
 
@@ -98,12 +98,12 @@ class StreamingAudioEncoder(AudioEncoder, Protocol):
         state: Any,
         /,
         *,
-        until: float | Float[Tensor, " batch"] | None = None,
+        watermark: float | Float[Tensor, " batch"] | None = None,
         end: Bool[Tensor, " batch"] | None = None,
     ) -> tuple[TokenStream, Any]:
         """Hears what has come, on the clips' clock, and gives the tokens that are final now, and the new state.
 
-        ``until`` says up to when sound has now been given in full: where none came for a while, none is waited for.
+        ``watermark`` says up to when the audio is complete: where none came for a while, none is waited for.
         ``end`` marks clips that are over, and followed by new ones.
         """
         ...
@@ -112,7 +112,7 @@ class StreamingAudioEncoder(AudioEncoder, Protocol):
         """The tokens that remain, as if all clips were over."""
         ...
 
-    def passed(self, state: Any, /) -> Float[Tensor, " batch"]:
+    def watermark(self, state: Any, /) -> Float[Tensor, " batch"]:
         """Seconds up to which all tokens have been given; ``-inf`` before the first sound."""
         ...
 

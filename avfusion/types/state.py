@@ -93,9 +93,9 @@ def put_rows(state: S, rows: Tensor, values: S) -> S:
 
     def put(old: Tensor, new: Tensor) -> Tensor:
         sizes = [max(pair) for pair in zip(old.shape[1:], new.shape[1:], strict=True)]
-        like = old if old.numel() else new  # of what has not been seen, the dtype is not known yet
-        old, new = (_padded(value, sizes).to(like.dtype) for value in (old, new))
-        return old.index_copy(0, rows.to(old.device), new)
+        like = old if old.numel() else new  # of what has not been seen, dtype and device are not known yet
+        old, new = (_padded(value, sizes).to(like) for value in (old, new))
+        return old.index_copy(0, rows.to(like.device), new)
 
     pairs = zip(_leaves(state, ""), _leaves(values, ""), strict=True)
     return _rebuilt(state, iter([put(old, new) for (_, old), (_, new) in pairs]))

@@ -23,7 +23,7 @@ from avfusion.viz._canvas import (
 def plot_streaming_state(
     connector: AudioVisualConnector, state: ConnectorState, *, row: int = 0, since: float = 0.0, ax: Any = None
 ) -> Any:
-    """Draws what a connector's state keeps of a clip: what waits for its frame to close, and what windows are open.
+    """Draws what a connector's state keeps of a clip: tokens and frames that are pending, and windows that are open.
 
     Everything left of what is drawn has been seen, and is kept no more.
 
@@ -57,27 +57,27 @@ def plot_streaming_state(
         >>> _, state = connector.step(chunk, connector.initial_state())
         >>> ax = plot_streaming_state(connector, state)
         >>> [text.get_text() for text in ax.get_yticklabels()]
-        ['visual waits', 'audio waits', 'frames wait', 'open window']
+        ['pending visual', 'pending audio', 'pending frames', 'open window']
     """
     synchroniser, projector = state.synchroniser, state.projector
     check_row(row, len(projector.first), "row")
     names = list(connector.synchroniser.stream_rates)
     colours = colours_of(names)
-    awaited = ["visual"] * ("visual" in connector.synchroniser.dims) + names
+    expected = ["visual"] * ("visual" in connector.synchroniser.dims) + names
     absorbed = projector.windows.num_frames[row]
     open_windows = absorbed.nonzero().flatten().tolist()
-    lanes = [f"{name} waits" for name in awaited] + ["frames wait"] + ["open window"] * max(len(open_windows), 1)
+    lanes = [f"pending {name}" for name in [*expected, "frames"]] + ["open window"] * max(len(open_windows), 1)
     ax = axes_for(ax, 9, 1.3 + 0.42 * len(lanes))
 
     kept: list[float] = []
     for start, end in synchroniser.visual.spans[row, synchroniser.visual.mask[row].any(-1)].tolist():
-        kept += _box(ax, start, end, lanes.index("visual waits"), VISUAL)
+        kept += _box(ax, start, end, lanes.index("pending visual"), VISUAL)
     for name, stream in zip(names, synchroniser.streams, strict=True):
         times = numbers(stream.timestamps[row, stream.mask[row]])
-        ax.scatter(times, [lanes.index(f"{name} waits")] * len(times), s=24, color=colours[name])
+        ax.scatter(times, [lanes.index(f"pending {name}")] * len(times), s=24, color=colours[name])
         kept += times.tolist()
     for start, end in projector.spans[row, projector.mask[row].any(-1)].tolist():
-        kept += _box(ax, start, end, lanes.index("frames wait"), VISUAL)
+        kept += _box(ax, start, end, lanes.index("pending frames"), VISUAL)
     for lane, slot in enumerate(open_windows, start=lanes.index("open window")):
         start, end = projector.windows.spans[row, slot].tolist()
         seen = f"{int(absorbed[slot])} of {connector.projector.window_frames} frames"
@@ -88,10 +88,10 @@ def plot_streaming_state(
         ax.axvspan(since, first, color=MASKED, alpha=0.18, linewidth=0)
         middle = (len(lanes) - 1) / 2
         ax.text((since + first) / 2, middle, "seen, and kept no more", ha="center", va="center", color=MASKED)
-    closed = synchroniser.anchor.end[row].item()
-    if closed > since:
-        ax.axvline(closed, color=MASKED, linestyle="--", linewidth=1)
-        ax.text(closed, -0.7, "frames are closed up to here", ha="right", va="bottom", fontsize=8, color=MASKED)
+    finalised = synchroniser.anchor.end[row].item()
+    if finalised > since:
+        ax.axvline(finalised, color=MASKED, linestyle="--", linewidth=1)
+        ax.text(finalised, -0.7, "finalised up to here", ha="right", va="bottom", fontsize=8, color=MASKED)
     size = sum(value[row].numel() * value.element_size() for value in state_tensors(state).values())
     ax.set_title(f"kept: {_bytes(size)}", loc="left", fontsize=9)
     ax.set_yticks(range(len(lanes)), lanes)

@@ -155,7 +155,7 @@ def test_a_stream_is_the_whole_clip(data: st.DataObject, policy: tuple[int, int,
         for row in range(len(lengths)):
             blocks = int(state.blocks[row])
             reached = starts[row] + blocks * policy[0] / 50 if begins[row] else -torch.inf
-            assert float(encoder.passed(state)[row]) == pytest.approx(reached)
+            assert float(encoder.watermark(state)[row]) == pytest.approx(reached)
             assert begins[row] - blocks * policy[0] * HOP < (policy[0] + policy[2]) * HOP  # nothing waits longer
             assert int(state.kept[row]) <= (sum(policy) + 1) * HOP
     heard.add(encoder.flush(state))
@@ -193,7 +193,7 @@ def test_clips_end_and_others_follow_in_their_rows() -> None:
     last = together([cut(rows[0], 6000, 7000, 2.0), cut(rows[1], 5000, 5000, 0.0)])
     stream, state = encoder.step(last, state, end=torch.tensor([True, False]))
     heard[0].add(stream)
-    assert float(encoder.passed(state)[0]) == -torch.inf
+    assert float(encoder.watermark(state)[0]) == -torch.inf
     heard[0].check(0, encoder(first))
     next_chunk = together([cut(second.samples[0], 0, 4000, 0.25), cut(rows[1], 5000, 9000, 0.0)])
     stream, state = encoder.step(next_chunk, state)
@@ -220,14 +220,14 @@ def test_a_gap_ends_a_stretch_and_nothing_is_lost(told: bool) -> None:
     stream, state = encoder.step(cut(wave, 0, 4500, 0.0), state)
     heard.add(stream)
     if told:
-        stream, state = encoder.step(None, state, until=4500 / SECOND + 0.01)
+        stream, state = encoder.step(None, state, watermark=4500 / SECOND + 0.01)
         assert not stream.mask.any()  # not longer than sound may be off
-        assert float(encoder.passed(state)) == pytest.approx(0.2)
-        stream, state = encoder.step(None, state, until=0.9)
+        assert float(encoder.watermark(state)) == pytest.approx(0.2)
+        stream, state = encoder.step(None, state, watermark=0.9)
         heard.add(stream)
         assert len(heard.times[0]) == 15
-        assert float(encoder.passed(state)) == 0.9
-    stream, state = encoder.step(cut(wave, 4500, 9000, 0.9), state, until=torch.tensor([0.3]))
+        assert float(encoder.watermark(state)) == 0.9
+    stream, state = encoder.step(cut(wave, 4500, 9000, 0.9), state, watermark=torch.tensor([0.3]))
     heard.add(stream)
     heard.add(encoder.flush(state))
     parts = [encoder(cut(wave, 0, 4500, 0.0)), encoder(cut(wave, 4500, 9000, 0.9))]
@@ -237,12 +237,12 @@ def test_a_gap_ends_a_stretch_and_nothing_is_lost(told: bool) -> None:
 
 def test_sound_that_never_comes_is_not_waited_for() -> None:
     encoder = blockwise()
-    stream, state = encoder.step(None, encoder.initial_state(2), until=torch.tensor([torch.inf, 3.0]))
+    stream, state = encoder.step(None, encoder.initial_state(2), watermark=torch.tensor([torch.inf, 3.0]))
     assert stream.tokens.shape == (2, 0, encoder.output_dim)
     assert stream.tokens.dtype == torch.float64
-    assert encoder.passed(state).tolist() == [torch.inf, 3.0]
+    assert encoder.watermark(state).tolist() == [torch.inf, 3.0]
     stream, state = encoder.step(together([cut(torch.zeros(9), 0, 0, 0.0), sound(6000, start=2.98)]), state)
-    assert float(stream.timestamps[1, 0]) == pytest.approx(3.01)  # not before what has been passed
+    assert float(stream.timestamps[1, 0]) == pytest.approx(3.01)  # not before the watermark
 
 
 def test_a_state_is_saved_and_resumed(tmp_path: Any) -> None:
@@ -295,8 +295,8 @@ def test_delay_and_cost_are_as_documented() -> None:
             InvalidValueError, r"waveform.sample_rate: must stay 16000, found 8000: resample",
         ),
         (lambda e, s: e.step(torch.zeros(1, 100), s), InvalidTypeError, r"waveform: must be an avfusion.Waveform"),
-        (lambda e, s: e.step(None, s, until=float("nan")), InvalidValueError, r"until: must be one number of seconds"),
-        (lambda e, s: e.step(None, s, until=[1.0, 2.0]), InvalidValueError, r"until: .* or \(batch,\) = \(1,\)"),
+        (lambda e, s: e.step(None, s, watermark=float("nan")), InvalidValueError, r"watermark: must be one number"),
+        (lambda e, s: e.step(None, s, watermark=[1.0, 2.0]), InvalidValueError, r"watermark: .* \(batch,\) = \(1,\)"),
         (lambda e, s: e.step(None, s, end=torch.tensor([1])), InvalidTypeError, r"end: must be boolean"),
         (lambda e, s: e.initial_state(0), InvalidValueError, r"batch_size: must be at least 1, found 0"),
     ],

@@ -222,9 +222,9 @@ def test_a_streaming_state_is_what_it_keeps(connector: AudioVisualConnector) -> 
         _, state = connector.step(chunk, state, end=torch.tensor([frame == 11, False]))  # the other clip is another
     ax = plot_streaming_state(connector, state, row=1)
     assert [text.get_text() for text in ax.get_yticklabels()] == [
-        "visual waits",
-        "audio waits",
-        "frames wait",
+        "pending visual",
+        "pending audio",
+        "pending frames",
         "open window",
     ]
     lanes = [[box[:2] for box in boxes(ax) if box[2] == lane] for lane in range(4)]

@@ -97,10 +97,10 @@ class Senses:
         if video is not None:
             chunk[VISUAL] = self.eye(video)
         for (name, ear), heard in zip(self.ears.items(), state.audio, strict=True):
-            tokens, after = ear.step(waveform, heard, until=given.get(name))
+            tokens, after = ear.step(waveform, heard, watermark=given.get(name))
             chunk[name] = _joined(tokens, ear.flush(after)) if ended else tokens
             if not ended:
-                passed[name] = float(ear.passed(after))
+                passed[name] = float(ear.watermark(after))
             audio.append(after)
         end = torch.tensor([ended])
         like = next(iter(self.connector.parameters()), end)

@@ -55,7 +55,7 @@ def first_token(settings: Settings) -> tuple[list[Measurement], list[Target]]:
     size = sizes.SMOKE._replace(audio=16, audio_per_frame=4) if settings.smoke else SIZES
     minute, hour = (SMOKE_MINUTE, SMOKE_HOUR) if settings.smoke else (MINUTE, HOUR)
     model, tokenizer = _model(size, settings), _tokenizer()
-    short, long = (LiveSession(model, tokenizer, prompt=PROMPT, memory=KeepNewest(float(minute))) for _ in range(2))
+    short, long = (LiveSession(model, tokenizer, prompt=PROMPT, retention=KeepNewest(float(minute))) for _ in range(2))
     second = _second(size, settings)
     for session, seconds in ((short, minute), (long, hour)):
         for begin in range(seconds):

@@ -12,7 +12,7 @@ Example:
     >>> from avfusion.media import open_live
     >>> with open_live(clip, realtime=False) as live:  # or NetworkStream("rtsp://..."), "/dev/video0", a pipe
     ...     for chunk in live:
-    ...         stretch = chunk.video, chunk.waveform, chunk.until  # of half a second
+    ...         stretch = chunk.video, chunk.waveform, chunk.watermark  # of half a second
 
 PyAV decodes sound and video; it carries its own FFmpeg. Pillow decodes still images.
 """

@@ -156,7 +156,7 @@ class Pictures:
         return taken
 
     @property
-    def passed(self) -> float:
+    def watermark(self) -> float:
         """Seconds up to which all pictures have been taken: at the end of a span, not already at its middle."""
         assert self._frame_rate is not None
         known = self._next / self._frame_rate

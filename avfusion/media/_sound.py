@@ -150,7 +150,7 @@ class Sound:
         return [heard for heard in taken if heard.samples.shape[0]]
 
     @property
-    def passed(self) -> float:
+    def watermark(self) -> float:
         """Seconds up to which all sound has been taken."""
         return self.begin + self._taken / self._sample_rate
 

@@ -6,7 +6,7 @@ except ImportError as error:
     raise ImportError("avfusion.models needs transformers: pip install avfusion[hf]") from error
 
 from avfusion.models.audio_visual_language_model import AudioVisualLanguageModel
-from avfusion.models.live import KeepEveryNth, KeepNewest, KeptWindows, LiveSession, Memory, Watched
+from avfusion.models.live import KeepEveryNth, KeepNewest, KeptWindows, LiveSession, RetentionPolicy, Watched
 from avfusion.models.merge import merge_embeddings, select_clips
 from avfusion.models.output import AudioVisualOutput, EmbeddingsOutput
 from avfusion.models.prompts import prepare_inputs
@@ -20,7 +20,7 @@ __all__ = [
     "KeepNewest",
     "KeptWindows",
     "LiveSession",
-    "Memory",
+    "RetentionPolicy",
     "Watched",
     "merge_embeddings",
     "prepare_inputs",

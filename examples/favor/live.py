@@ -76,7 +76,7 @@ def live_session(answerer: Answerer, *, remember: float = 120.0) -> LiveSession:
         live_model(answerer.model, processor),
         processor.tokenizer,
         prompt=prompt.replace(_MARK, "{question}"),
-        memory=KeepNewest(seconds=remember),
+        retention=KeepNewest(seconds=remember),
         placeholder=processor.media_token,
         add_special_tokens=not (bos and prompt.startswith(bos)),
         max_wait=MAX_WAIT,

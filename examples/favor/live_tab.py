@@ -113,7 +113,7 @@ class Live:
             seen, told = self.seen, list(self.told)
         if seen is None:
             return "Waiting for the first pictures or sound …"
-        known = seen.report.end if seen.ended else max(0.0, seen.watched.seen_until)
+        known = seen.report.end if seen.ended else max(0.0, seen.watched.watermark)
         state = "watching" if self.watcher.is_watching else "ended"
         head = f"**{seen.report.end:.1f} s**, {state}; knows up to {known:.1f} s, {seen.report.lag:.1f} s behind"
         told = [without_folders(line, self.files).replace("`", "'") for line in told]

@@ -101,7 +101,7 @@ class Show:
         """Prints what a chunk led to, and asks if it is time to; in the thread that watches."""
         for line in lines(seen):
             self.print(line)
-        every, now = self.options.every, seen.watched.seen_until
+        every, now = self.options.every, seen.watched.watermark
         if every is not None and now >= self.next:
             self.next = now + every
             self.questions.put(self.question(now))

@@ -59,10 +59,10 @@ def load_live(options: argparse.Namespace) -> LiveModel:
     model.audio_encoders["audio"] = BlockwiseAudioEncoder(
         encoder=model.audio_encoders["audio"], block=SCENE, left_context=3 * SCENE
     )
-    memory = KeepNewest(seconds=options.remember or REMEMBERED, slack=0.0)
+    retention = KeepNewest(seconds=options.remember or REMEMBERED, slack=0.0)
     prompt = as_prompt("QUESTION").replace("QUESTION", "{question}")
     return LiveModel(
-        lambda: LiveSession(model.eval(), tokenizer, prompt=prompt, memory=memory, max_wait=2.0),
+        lambda: LiveSession(model.eval(), tokenizer, prompt=prompt, retention=retention, max_wait=2.0),
         {"frame_rate": 1 / SCENE, "size": 32, "sample_rate": SAMPLE_RATE},
         {"max_new_tokens": 8, "do_sample": False},
         lambda question: question.strip().rstrip("?").strip(),

@@ -88,9 +88,9 @@ class Watcher:
     def _take(self, source: LiveSource) -> None:
         for chunk in source:
             # Every ear hears the same sound.
-            until = {name: chunk.until["visual" if name == "visual" else "audio"] for name in self._names}
+            watermark = {name: chunk.watermark["visual" if name == "visual" else "audio"] for name in self._names}
             with self._lock:
-                watched = self._session.watch(chunk.video, chunk.waveform, until=until, ended=chunk.ended)
+                watched = self._session.watch(chunk.video, chunk.waveform, watermark=watermark, ended=chunk.ended)
             if self._tell is not None:
                 self._tell(Seen(chunk.report, watched, chunk.ended))
 

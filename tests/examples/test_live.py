@@ -80,7 +80,7 @@ def test_it_is_asked_while_it_watches(model: LiveModel, film: Path) -> None:
     then = model.session()
     with open_live(film, realtime=False, **model.media) as live:
         for chunk in live:
-            then.watch(chunk.video, chunk.waveform, until=chunk.until, ended=chunk.ended)
+            then.watch(chunk.video, chunk.waveform, watermark=chunk.watermark, ended=chunk.ended)
             if chunk.report.end == 4.0:
                 assert then.answer(model.asked(ASKED), **model.answers) == first
     assert then.answer(model.asked(ASKED), **model.answers) == last
@@ -102,7 +102,7 @@ def test_what_goes_wrong_while_watching_is_raised(
 def test_a_stream_that_is_not_there_is_not_waited_for(model: LiveModel, film: Path, tmp_path: Path, kept: str) -> None:
     session, seen = watched(model, film, realtime=False, video=kept != "sound", audio=kept != "silent")
     assert sum(len(one.watched.spans) for one in seen) == 4
-    known = [one.watched.seen_until for one in seen]
+    known = [one.watched.watermark for one in seen]
     assert known[5] >= 1.5  # it goes on before the end
     assert session.answer(model.asked(ASKED), **model.answers) is not None
 
@@ -186,7 +186,7 @@ def test_lag_skips_and_faults_are_told(model: LiveModel, film: Path, tmp_path: P
     session = model.session()
     with open_live(short, **model.media, clock=lambda: now[0], sleep=sleep) as live:
         for chunk in live:
-            watched = session.watch(chunk.video, chunk.waveform, until=chunk.until, ended=chunk.ended)
+            watched = session.watch(chunk.video, chunk.waveform, watermark=chunk.watermark, ended=chunk.ended)
             told += lines(Seen(chunk.report._replace(lag=1.2), watched, chunk.ended))
             now[0] += 2.7 if chunk.report.end == 0.5 else 0.0
     text = "\n".join(told)

@@ -22,7 +22,7 @@ class Cut(NamedTuple):
 
     video: Video | None
     waveform: Waveform | None
-    until: dict[str, float]
+    watermark: dict[str, float]
     skipped_pictures: int
     skipped_sound: float
     faults: tuple[LiveFault, ...]
@@ -51,7 +51,7 @@ class Assembly:
         limits: MediaLimits,
     ) -> None:
         self._limits = limits
-        self.passed: dict[Stream, float] = dict.fromkeys(streams, 0.0)
+        self.watermarks: dict[Stream, float] = dict.fromkeys(streams, 0.0)
         self.ended: set[Stream] = set()
         self._frame_rate, self._sample_rate, self._max_wait, self._late = frame_rate, sample_rate, max_wait, late
         self._gone: dict[Stream, float] = dict.fromkeys(streams, 0.0)  # chunks up to here have gone without it
@@ -68,7 +68,7 @@ class Assembly:
         """Takes a piece."""
         stream = piece.stream
         self._faults += piece.faults
-        self.passed[stream] = max(self.passed[stream], piece.passed)
+        self.watermarks[stream] = max(self.watermarks[stream], piece.watermark)
         if piece.ended:
             self.ended.add(stream)
         if piece.heard and piece.base != self._base:  # its places are counted anew
@@ -85,30 +85,30 @@ class Assembly:
         self._from, self._next = to, None
         self._skips.append((start, to))
         self._faults += faults
-        for stream in self.passed:
+        for stream in self.watermarks:
             self._seen, self._heard, _ = self._after(stream, to, self._seen, self._heard)
 
     def ready(self, until: float) -> bool:
         """Whether all that there will be of the time before ``until`` is here."""
         if self.is_over:
             return True
-        head = max(self.passed.values())
+        head = max(self.watermarks.values())
         return all(
-            stream in self.ended or passed >= until - TICK or head >= until + self._max_wait
-            for stream, passed in self.passed.items()
+            stream in self.ended or watermark >= until - TICK or head >= until + self._max_wait
+            for stream, watermark in self.watermarks.items()
         )
 
     @property
     def is_over(self) -> bool:
         """Whether every stream has ended."""
-        return len(self.ended) == len(self.passed)
+        return len(self.ended) == len(self.watermarks)
 
     def cut(self, until: float, *, every: int = 1) -> Cut:
         """What lies before ``until``, of the pictures each ``every``-th; all that is left if this is the last."""
         given: dict[str, float] = {"visual": math.inf, "audio": math.inf}
-        for stream, passed in self.passed.items():
-            self._miss(stream, passed, until)
-            come = min(max(passed, self._gone[stream]), until)
+        for stream, watermark in self.watermarks.items():
+            self._miss(stream, watermark, until)
+            come = min(max(watermark, self._gone[stream]), until)
             given[stream] = self._spans_before(come) / self._frame_rate if stream == "visual" else come
         skipped_pictures, skipped_sound = self._skipped()
         video, waveform = self._cut_video(until, every), self._cut_waveform(until)
@@ -122,8 +122,8 @@ class Assembly:
     def _skipped(self) -> tuple[int, float]:
         """Spans and seconds of sound that were skipped."""
         pictures, sound = 0, 0.0
-        for stream, passed in self.passed.items():
-            end = passed if stream in self.ended else math.inf
+        for stream, watermark in self.watermarks.items():
+            end = watermark if stream in self.ended else math.inf
             for start, to in self._skips:
                 stop = min(to, end)
                 if stream == "audio":
@@ -132,14 +132,14 @@ class Assembly:
                     pictures += max(0, math.ceil((stop - TICK) * self._frame_rate) - self._spans_before(start))
         return pictures, sound
 
-    def _miss(self, stream: Stream, passed: float, until: float) -> None:
+    def _miss(self, stream: Stream, watermark: float, until: float) -> None:
         """Notes what the chunk goes without because it has waited long enough."""
-        if not self._late or stream in self.ended or passed >= until - TICK:
+        if not self._late or stream in self.ended or watermark >= until - TICK:
             return
-        missing = until - max(passed, self._gone[stream], self._from)
+        missing = until - max(watermark, self._gone[stream], self._from)
         self._gone[stream] = until
         self._next = None if stream == "audio" else self._next
-        self._note("missing", stream, passed, missing, f"a chunk went without {missing:.3f} s of {stream}")
+        self._note("missing", stream, watermark, missing, f"a chunk went without {missing:.3f} s of {stream}")
 
     def _cut_video(self, until: float, every: int) -> Video | None:
         count = len(self._seen)
@@ -158,14 +158,14 @@ class Assembly:
         return Video(pixels[None], torch.ones(1, len(chosen), dtype=torch.bool), spans[None])
 
     def _cut_waveform(self, until: float) -> Waveform | None:
-        if "audio" not in self.passed or (not self._heard and self._next is None):
+        if "audio" not in self.watermarks or (not self._heard and self._next is None):
             return None
         first = self._heard[0].place if self._next is None else self._next
         last = self._heard[-1].stop if self._heard else first
         if not self.is_over:
             before = self._samples_before(until)
             # Between what was heard and what is known to come next there is silence.
-            silent = "audio" not in self.ended and self.passed["audio"] >= until - TICK
+            silent = "audio" not in self.ended and self.watermarks["audio"] >= until - TICK
             last = before if silent else min(last, before)
         if last <= first:
             return None

@@ -18,7 +18,7 @@ class Piece(NamedTuple):
         seen: pictures.
         heard: sound.
         base: seconds at which the sound's place 0 is heard.
-        passed: seconds up to which the stream has come.
+        watermark: seconds up to which the stream has come.
         faults: noticed since the piece before.
         ended: whether nothing more will come.
         error: that has to be raised where the chunks are taken.
@@ -28,7 +28,7 @@ class Piece(NamedTuple):
     seen: Sequence[Seen]
     heard: Sequence[Heard]
     base: float
-    passed: float
+    watermark: float
     faults: tuple[LiveFault, ...]
     ended: bool = False
     error: BaseException | None = None
@@ -73,7 +73,7 @@ class Backlog:
                 self._changed.wait()
             if self._closed:
                 raise ClosedError
-            self.head = max(self.head, piece.passed)
+            self.head = max(self.head, piece.watermark)
             self._pieces.append((self.head, piece))
             while self._live and self._is_full() and not self._pieces[0][1].ended:
                 self._drop(self._pieces.popleft()[1])
@@ -108,4 +108,4 @@ class Backlog:
 
     def _drop(self, piece: Piece) -> None:
         before = self._dropped
-        self._dropped = Dropped(max(before.until, piece.passed), merged((*before.faults, *piece.faults)))
+        self._dropped = Dropped(max(before.until, piece.watermark), merged((*before.faults, *piece.faults)))

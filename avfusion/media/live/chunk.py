@@ -72,8 +72,8 @@ class LiveChunk(NamedTuple):
     Attributes:
         video: the pictures ``(1, frame, 3, height, width)`` uint8 of the spans that ended in this moment, or None.
         waveform: the sound ``(1, sample)`` float32 of this moment, or None.
-        until: seconds up to which ``"visual"`` and ``"audio"`` have been given in full; ``inf`` for one that has ended,
-            or that the source does not have.
+        watermark: seconds up to which ``"visual"`` and ``"audio"`` are complete; ``inf`` for one that has ended, or
+            that the source does not have.
         ended: whether this is the last chunk, which may be empty.
         report: lag, what was skipped, and faults.
 
@@ -81,13 +81,13 @@ class LiveChunk(NamedTuple):
         >>> from avfusion.media import LiveChunk, LiveReport
         >>> report = LiveReport(0.0, 0.5, lag=0.1, frame_rate=2.0, skipped_pictures=0, skipped_sound=0.0, faults=())
         >>> chunk = LiveChunk(None, None, {"visual": 0.5, "audio": 0.5}, ended=False, report=report)
-        >>> chunk.until["audio"]  # for the connector's or the session's until
+        >>> chunk.watermark["audio"]  # for the watermark of the connector or the session
         0.5
     """
 
     video: Video | None
     waveform: Waveform | None
-    until: dict[str, float]
+    watermark: dict[str, float]
     ended: bool
     report: LiveReport
 

@@ -222,9 +222,9 @@ class Reader:
     def _put(self, stream: Stream, *, ended: bool = False, error: BaseException | None = None) -> None:
         seen: Sequence[Seen] = self._pictures.take() if stream == "visual" else ()
         heard: Sequence[Heard] = self._sound.take() if stream == "audio" else ()
-        passed = (self._pictures if stream == "visual" else self._sound).passed
+        watermark = (self._pictures if stream == "visual" else self._sound).watermark
         faults, self._faults = tuple(self._faults), []
-        self._backlog.put(Piece(stream, seen, heard, self._sound.begin, passed, faults, ended, error))
+        self._backlog.put(Piece(stream, seen, heard, self._sound.begin, watermark, faults, ended, error))
 
     def _finish(self) -> BaseException | None:
         """Takes what the streams still hold; what is wrong with it, if that is no damage."""

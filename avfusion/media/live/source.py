@@ -54,7 +54,7 @@ class LiveSource:
         frame_rate: float,
     ) -> None:
         self.name = " + ".join(opened.name for opened in inputs)
-        self.streams: tuple[Stream, ...] = tuple(assembly.passed)
+        self.streams: tuple[Stream, ...] = tuple(assembly.watermarks)
         self.chunk_seconds = chunk_seconds
         self._inputs, self._assembly, self._pace, self._backlog = inputs, assembly, pace, backlog
         self._frame_rate = frame_rate
@@ -102,7 +102,7 @@ class LiveSource:
             self._assembly.add(piece)
             self._skip(always=False)
         self._ended = self._assembly.is_over
-        end = max(self._assembly.passed.values()) if self._ended else self._end
+        end = max(self._assembly.watermarks.values()) if self._ended else self._end
         self._pace.wait_until(end)
         if not self._close.alive:  # meanwhile
             raise StopIteration
@@ -121,7 +121,7 @@ class LiveSource:
             faults=cut.faults,
         )
         self._index += 1
-        return LiveChunk(cut.video, cut.waveform, cut.until, self._ended and self._error is None, report)
+        return LiveChunk(cut.video, cut.waveform, cut.watermark, self._ended and self._error is None, report)
 
     @property
     def _end(self) -> float:
@@ -182,7 +182,7 @@ def open_live(
     with ``realtime=False`` it is made to wait, as a pipe can be. What is done when chunks are taken too slowly:
 
     - ``on_lag="skip"``: from ``max_lag`` on, the next chunk is one that is just over. What is skipped is missing: the
-      clock goes on, and ``until`` with it.
+      clock goes on, and ``watermark`` with it.
     - ``on_lag="slow"``: of the pictures only every second is given, or fourth, as long as the lag is above half of
       ``max_lag`` and does not fall; and twice as many again after 4 chunks with less than a quarter. Each has its
       own span: between them there is none. Where that is not enough, it skips.

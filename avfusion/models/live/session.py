@@ -12,12 +12,12 @@ from avfusion.errors import InvalidValueError
 from avfusion.models._cache import CACHE
 from avfusion.models._wrappers import unwrap
 from avfusion.models.audio_visual_language_model import AudioVisualLanguageModel
-from avfusion.models.live.memory import Memory
+from avfusion.models.live.prefill import NOT_PREFILLED, Prefilled, Prefiller, fork
 from avfusion.models.live.prompt import LivePrompt
-from avfusion.models.live.reading import NOTHING_READ, Reader, Reading, fork
-from avfusion.models.live.relay import relay
-from avfusion.models.live.senses import Senses
-from avfusion.models.live.state import KeptWindows, SessionState, check_kept, nothing_kept, remember, windows_of
+from avfusion.models.live.retention import RetentionPolicy
+from avfusion.models.live.state import KeptWindows, SessionState, check_kept, no_windows, remember, windows_of
+from avfusion.models.live.streaming_encoder import StreamingEncoder
+from avfusion.models.live.token_streamer import stream_text
 from avfusion.models.rowwise import rowwise_options
 from avfusion.types import Video, Waveform, map_state, state_from_tensors, state_tensors
 
@@ -30,23 +30,24 @@ class Watched(NamedTuple):
 
     Attributes:
         spans: ``(window, 2)`` seconds of the windows that it finished, float64.
-        late: by stream, the tokens and pictures of this call that came after their frame was closed, and were left out.
-        forgotten: windows that the memory dropped.
-        seen_until: seconds up to what the next answer can know of; ``-inf`` before the first.
+        late: by stream, the tokens and video frames of this call that came after their frame was finalised, and were
+            left out.
+        forgotten: windows that the retention policy dropped.
+        watermark: seconds up to what the next answer can know of; ``-inf`` before the first.
 
     Example:
         >>> import torch
         >>> from avfusion.models import Watched
         >>> spans = torch.tensor([[0.0, 5.0]], dtype=torch.float64)
-        >>> watched = Watched(spans=spans, late={"visual": 0, "audio": 0}, forgotten=0, seen_until=6.5)
-        >>> len(watched.spans), watched.seen_until  # session.watch(pictures, sound)
+        >>> watched = Watched(spans=spans, late={"visual": 0, "audio": 0}, forgotten=0, watermark=6.5)
+        >>> len(watched.spans), watched.watermark  # session.watch(pictures, sound)
         (1, 6.5)
     """
 
     spans: Float[Tensor, "window 2"]
     late: dict[str, int]
     forgotten: int
-    seen_until: float
+    watermark: float
 
 
 class LiveSession:
@@ -62,7 +63,7 @@ class LiveSession:
             itself.
         tokenizer: of the language model.
         prompt: holds ``placeholder`` once, where the clip goes, and behind it ``{question}`` once.
-        memory: which windows to remember, such as :class:`KeepNewest`; all without it, and the cache grows. With a
+        retention: which windows to remember, such as :class:`KeepNewest`; all without it, and the cache grows. With a
             question and its answer they must fit the positions that the language model has.
         placeholder: the token that stands for the clip.
         add_special_tokens: let the tokenizer begin the prompt with its special tokens; ``False`` for a prompt from a
@@ -115,7 +116,7 @@ class LiveSession:
         >>> rule = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
         >>> rule.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=rule, eos_token="</s>", unk_token="<unk>")
-        >>> session = LiveSession(model, tokenizer, prompt="<av> {question}", memory=KeepNewest(seconds=600))
+        >>> session = LiveSession(model, tokenizer, prompt="<av> {question}", retention=KeepNewest(seconds=600))
         >>> for second in range(5):
         ...     heard = Waveform.from_samples(torch.randn(1, 16000), 16000, start=second)
         ...     watched = session.watch(waveform=heard)
@@ -123,7 +124,7 @@ class LiveSession:
         ...         print(watched.spans.tolist())
         [[0.0, 2.0]]
         [[2.0, 4.0]]
-        >>> watched.seen_until
+        >>> watched.watermark
         5.0
         >>> answer = "".join(session.ask("what was that", max_new_tokens=4))
         >>> answer == session.answer("what was that", max_new_tokens=4)
@@ -136,7 +137,7 @@ class LiveSession:
         tokenizer: Any,
         *,
         prompt: str,
-        memory: Memory | None = None,
+        retention: RetentionPolicy | None = None,
         placeholder: str = "<av>",
         add_special_tokens: bool = True,
         streams: Collection[str] | None = None,
@@ -144,12 +145,12 @@ class LiveSession:
         instruction: Float[Tensor, "1 length instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "1 length"] | None = None,
     ) -> None:
-        guide = {"instruction": instruction, "instruction_mask": instruction_mask}
-        self._senses = Senses(model, streams, max_wait, guide)
+        conditioning = {"instruction": instruction, "instruction_mask": instruction_mask}
+        self._encoder = StreamingEncoder(model, streams, max_wait, conditioning)
         self._prompt = LivePrompt(tokenizer, prompt, placeholder, model.placeholder_token_id, add_special_tokens)
-        self.model, self.tokenizer, self.memory = model, tokenizer, memory
-        self._reader = Reader(model.language_model)
-        self._state, self._reading = self._initial_state(), NOTHING_READ
+        self.model, self.tokenizer, self.retention = model, tokenizer, retention
+        self._prefiller = Prefiller(model.language_model)
+        self._state, self._prefilled = self._initial_state(), NOT_PREFILLED
 
     @property
     def kept(self) -> KeptWindows:
@@ -163,12 +164,12 @@ class LiveSession:
         It is kept for models whose layers all attend to everything or to a sliding window. Before the first window it
         is not known of every model, and ``True``.
         """
-        return self._reader.keeps_cache
+        return self._prefiller.keeps_cache
 
     @property
     def delay(self) -> float:
-        """Seconds that sound waits at most in the audio encoders, before it can close a frame."""
-        return self._senses.delay
+        """Seconds that sound waits at most in the audio encoders, before it can finalise a frame."""
+        return self._encoder.delay
 
     @torch.no_grad()
     def watch(
@@ -176,7 +177,7 @@ class LiveSession:
         video: Video | None = None,
         waveform: Waveform | None = None,
         *,
-        until: Mapping[str, float] | None = None,
+        watermark: Mapping[str, float] | None = None,
         ended: bool = False,
     ) -> Watched:
         """Takes what has come, and reads the windows that it finishes.
@@ -186,7 +187,7 @@ class LiveSession:
         Args:
             video: pictures, one clip, on the session's clock; each later than those before.
             waveform: sound, one clip, likewise; where it stopped and goes on later, a new stretch begins.
-            until: seconds up to which streams have now been given in full, by name; ``inf`` where a stream is over.
+            watermark: seconds up to which streams are complete, by name; ``inf`` where a stream has ended.
             ended: nothing more will come.
 
         Raises:
@@ -194,14 +195,16 @@ class LiveSession:
             InvalidValueError: more than one clip, media or streams without an encoder, a session that has ended.
         """
         before = self._state
-        out, senses = self._senses.step(video, waveform, before.senses, until, ended)
+        out, encoder = self._encoder.step(video, waveform, before.encoder, watermark, ended)
         embeddings, spans = windows_of(out.finished, before.kept.embeddings)
-        kept, forgotten = remember(before.kept, embeddings, spans, self.memory)
-        reading = self._reading
+        kept, forgotten = remember(before.kept, embeddings, spans, self.retention)
+        prefilled = self._prefilled
         if spans.shape[1]:
-            reading = self._read(NOTHING_READ, kept.embeddings) if forgotten else self._read(reading, embeddings)
-        watched = Watched(spans[0], self._senses.late(out), forgotten, self._senses.seen_until(senses))
-        self._state, self._reading = SessionState(senses, kept), reading  # last, so that nothing is lost by a failure
+            new = (NOT_PREFILLED, kept.embeddings) if forgotten else (prefilled, embeddings)
+            prefilled = self._prefill(*new)
+        watched = Watched(spans[0], self._encoder.late(out), forgotten, self._encoder.watermark(encoder))
+        # Last, so that nothing is lost by a failure.
+        self._state, self._prefilled = SessionState(encoder, kept), prefilled
         return watched
 
     def ask(self, question: str, *, unfinished: bool = True, **options: Any) -> Iterator[str]:
@@ -212,7 +215,7 @@ class LiveSession:
 
         Args:
             question: takes the place of ``{question}``.
-            unfinished: know the last window too as it stands, up to the last closed frame.
+            unfinished: know the last window too as it stands, up to the last finalised frame.
             **options: of transformers' ``generate``: ``max_new_tokens``, ``do_sample``, ``repetition_penalty``, ….
 
         Raises:
@@ -222,7 +225,7 @@ class LiveSession:
         if self._beams(options) > 1:
             raise InvalidValueError("num_beams: must be 1 for an answer that is streamed; use answer()")
         generate = self._generation(question, unfinished, options)
-        return relay(lambda streamer: generate(streamer=streamer), self.tokenizer, self._like.device)
+        return stream_text(lambda streamer: generate(streamer=streamer), self.tokenizer, self._like.device)
 
     def answer(self, question: str, *, unfinished: bool = True, **options: Any) -> str:
         """The whole answer; arguments as for :meth:`ask`, and beam search too."""
@@ -249,8 +252,8 @@ class LiveSession:
         places = iter([value.device for value in state_tensors(like).values()])
         state = map_state(lambda value: value.to(next(places)), state)
         kept = state.kept._replace(embeddings=state.kept.embeddings.to(self._like.dtype))
-        reading = self._read(NOTHING_READ, kept.embeddings) if kept.embeddings.shape[1] else NOTHING_READ
-        self._state, self._reading = state._replace(kept=kept), reading
+        prefilled = self._prefill(NOT_PREFILLED, kept.embeddings) if kept.embeddings.shape[1] else NOT_PREFILLED
+        self._state, self._prefilled = state._replace(kept=kept), prefilled
 
     @property
     def _like(self) -> Tensor:
@@ -259,12 +262,12 @@ class LiveSession:
         return like
 
     def _initial_state(self) -> SessionState:
-        return SessionState(self._senses.initial_state(), nothing_kept(self._like))
+        return SessionState(self._encoder.initial_state(), no_windows(self._like))
 
-    def _read(self, reading: Reading, embeddings: Tensor) -> Reading:
+    def _prefill(self, prefilled: Prefilled, embeddings: Tensor) -> Prefilled:
         """Reads windows, and the prompt before the first of them."""
-        before = self._embedded(self._prompt.prefix) if reading.cache is None else []
-        return self._reader.read(reading, torch.cat([*before, embeddings.flatten(1, 2)], 1))
+        before = self._embedded(self._prompt.prefix) if prefilled.cache is None else []
+        return self._prefiller.prefill(prefilled, torch.cat([*before, embeddings.flatten(1, 2)], 1))
 
     def _embedded(self, ids: list[int]) -> list[Tensor]:
         """``(1, length, llm_dim)`` of text, or nothing."""
@@ -276,17 +279,18 @@ class LiveSession:
         refused = sorted(set(options) & set(_OURS))
         if refused:
             raise InvalidValueError(f"options: must be without those that the session sets itself, found {refused}")
-        suffix, (senses, kept), reading = self._prompt.suffix(question), self._state, self._reading
+        suffix, prefilled = self._prompt.suffix(question), self._prefilled
+        encoder, kept = self._state.encoder, self._state.kept
         parts = [*self._embedded(self._prompt.prefix), kept.embeddings.flatten(1, 2)]
-        if unfinished and not bool(senses.ended):
-            parts.append(windows_of(self._senses.unfinished(senses), kept.embeddings)[0].flatten(1, 2))
+        if unfinished and not bool(encoder.ended):
+            parts.append(windows_of(self._encoder.unfinished(encoder), kept.embeddings)[0].flatten(1, 2))
         embeds = torch.cat([*parts, *self._embedded(suffix)], 1)
         mask = torch.ones(embeds.shape[:2], dtype=torch.int64, device=embeds.device)
         places = embeds.shape[1] - len(self._prompt.prefix) - len(suffix)
         ids = torch.tensor([[*self._prompt.prefix, *[self._prompt.token] * places, *suffix]], device=embeds.device)
         own = options.get("use_cache", True) and options.get("cache_implementation") is None
         # generate() passes over what the cache holds; something must be left for it to read.
-        cache = fork(reading.cache) if own and reading.length < embeds.shape[1] else None
+        cache = fork(prefilled.cache) if own and prefilled.length < embeds.shape[1] else None
         if cache is not None:
             if self._beams(options) > 1:
                 cache.batch_repeat_interleave(self._beams(options))

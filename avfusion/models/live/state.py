@@ -7,7 +7,7 @@ from torch import Tensor
 
 from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import CheckpointError, InvalidTypeError, InvalidValueError
-from avfusion.models.live.memory import Memory
+from avfusion.models.live.retention import RetentionPolicy
 from avfusion.types import LLMEmbeddings
 from avfusion.types.clock import time_dtype
 
@@ -36,7 +36,7 @@ class KeptWindows(NamedTuple):
     finished: Int[Tensor, " 1"]
 
 
-class SensesState(NamedTuple):
+class StreamingEncoderState(NamedTuple):
     """Where encoders and connector stand.
 
     Attributes:
@@ -54,15 +54,15 @@ class SessionState(NamedTuple):
     """Where a session stands: a tree of tensors, never changed.
 
     Attributes:
-        senses: of encoders and connector.
+        encoder: of encoders and connector.
         kept: the windows that are remembered.
     """
 
-    senses: SensesState
+    encoder: StreamingEncoderState
     kept: KeptWindows
 
 
-def nothing_kept(like: Tensor) -> KeptWindows:
+def no_windows(like: Tensor) -> KeptWindows:
     """No windows, with embeddings ``(…, llm_dim)`` as ``like``."""
     numbers = torch.zeros(1, 0, dtype=torch.int64, device=like.device)
     spans = torch.zeros(1, 0, 2, dtype=time_dtype(like.device), device=like.device)
@@ -78,8 +78,10 @@ def windows_of(out: LLMEmbeddings, like: Tensor) -> tuple[Tensor, Tensor]:
     return embeddings.to(like.device, like.dtype), spans.to(like.device)
 
 
-def remember(kept: KeptWindows, embeddings: Tensor, spans: Tensor, memory: Memory | None) -> tuple[KeptWindows, int]:
-    """With new windows, but without those that ``memory`` drops; and how many these are."""
+def remember(
+    kept: KeptWindows, embeddings: Tensor, spans: Tensor, retention: RetentionPolicy | None
+) -> tuple[KeptWindows, int]:
+    """With new windows, but without those that the policy drops; and how many these are."""
     new = spans.shape[1]
     if not new:
         return kept, 0
@@ -90,15 +92,15 @@ def remember(kept: KeptWindows, embeddings: Tensor, spans: Tensor, memory: Memor
         torch.cat([kept.numbers, numbers], 1),
         kept.finished + new,
     )
-    if memory is None:
+    if retention is None:
         return kept, 0
-    stay = memory(kept.numbers[0], kept.spans[0])
+    stay = retention(kept.numbers[0], kept.spans[0])
     count = kept.numbers.shape[1]
     if not isinstance(stay, Tensor) or stay.dtype != torch.bool:
         found = stay.dtype if isinstance(stay, Tensor) else type(stay).__name__
-        raise InvalidTypeError(f"memory: must give a boolean tensor, found {found}")
+        raise InvalidTypeError(f"retention: must give a boolean tensor, found {found}")
     if stay.shape != (count,):
-        raise InvalidValueError(f"memory: must give (window,) = ({count},), found shape {tuple(stay.shape)}")
+        raise InvalidValueError(f"retention: must give (window,) = ({count},), found shape {tuple(stay.shape)}")
     dropped = count - int(stay.sum())
     if not dropped:
         return kept, 0

@@ -46,8 +46,10 @@ def test_every_preset_watches(preset: str, video: str) -> None:
     session = live_session(answerer)
     with open_live(video, realtime=False, **media_options(answerer.processor)) as live:
         for chunk in live:
-            until = {name: chunk.until["visual" if name == "visual" else "audio"] for name in session.model.encoders}
-            session.watch(chunk.video, chunk.waveform, until=until, ended=chunk.ended)
+            watermark = {
+                name: chunk.watermark["visual" if name == "visual" else "audio"] for name in session.model.encoders
+            }
+            session.watch(chunk.video, chunk.waveform, watermark=watermark, ended=chunk.ended)
     assert session.kept.spans[0].tolist() == [[0.0, 2.0], [2.0, 4.0], [4.0, 5.0]]
     pieces = list(session.ask("what?", **answer_options(answerer)))
     assert "".join(pieces) == session.answer("what?", **answer_options(answerer))

@@ -234,7 +234,7 @@ def test_live_sound_that_is_away_is_missing_and_comes_back(
         start, end = chunk.report.start, chunk.report.end
         if chunk.waveform is not None:  # no silence is put in the place of what was missing
             assert float(chunk.waveform.start) >= start - 1e-3
-        assert chunk.until["audio"] in (math.inf, pytest.approx(end))  # nothing more will come of that time
+        assert chunk.watermark["audio"] in (math.inf, pytest.approx(end))  # nothing more will come of that time
         if silent[0] + 0.1 < start and end < silent[1] - 0.6:
             assert chunk.waveform is None
             (fault,) = chunk.report.faults

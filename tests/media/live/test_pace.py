@@ -77,7 +77,7 @@ def test_skipping_jumps_to_now_and_says_so(path: Path) -> None:
     before, after = chunks[2], chunks[3]
     assert (before.report.end, before.report.lag) == (1.5, 0.0)
     # At 4.7 s the last chunk that was over is that from 4.0 to 4.5.
-    assert (after.report.start, after.report.end, after.until["audio"]) == (4.0, 4.5, 4.5)
+    assert (after.report.start, after.report.end, after.watermark["audio"]) == (4.0, 4.5, 4.5)
     assert after.report.lag == pytest.approx(0.2)
     assert (after.report.skipped_pictures, after.report.skipped_sound) == (5, 2.5)
     assert float(after.waveform.start) == 4.0  # missing, not silence, nor squeezed

@@ -16,8 +16,8 @@ from avfusion.media.live.pace import Pace
 TENTH = Fraction(1, 10)
 
 
-def sound(passed: float, *heard: Heard, fault: LiveFault | None = None) -> Piece:
-    return Piece("audio", (), heard, 0.0, passed, (fault,) if fault else ())
+def sound(watermark: float, *heard: Heard, fault: LiveFault | None = None) -> Piece:
+    return Piece("audio", (), heard, 0.0, watermark, (fault,) if fault else ())
 
 
 def test_time_goes_on_after_all_streams_and_all_follow() -> None:
@@ -56,10 +56,10 @@ def test_a_full_backlog_makes_a_file_wait(monkeypatch: pytest.MonkeyPatch) -> No
     backlog, waits = Backlog(seconds=1.0, live=False), []
 
     def take() -> None:
-        waits.append(backlog.get().passed)
+        waits.append(backlog.get().watermark)
 
-    for passed in (0.5, 1.0, 1.6):
-        backlog.put(sound(passed))
+    for watermark in (0.5, 1.0, 1.6):
+        backlog.put(sound(watermark))
     monkeypatch.setattr(backlog._changed, "wait", take)
     backlog.put(sound(2.0))  # the newest is more than a second after the oldest
     assert waits == [0.5]
@@ -77,7 +77,7 @@ def test_a_full_backlog_of_a_live_source_drops_the_oldest_but_no_fault() -> None
     assert dropped.until == pytest.approx(2.8)
     assert [(fault.kind, fault.amount, fault.time) for fault in dropped.faults] == [("corrupt", 29, 0.0)]
     assert backlog.tell_dropped() == ((0.0, ()))
-    assert backlog.get().passed == pytest.approx(2.9)
+    assert backlog.get().watermark == pytest.approx(2.9)
 
 
 def test_silence_is_given_as_soon_as_it_is_known() -> None:

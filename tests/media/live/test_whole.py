@@ -67,12 +67,12 @@ def test_the_chunks_of_a_file_are_the_file(
     media = load_media(clips[which], **options)
     assert_same(chunks, media)
     assert kinds_of(chunks) <= {"gap"}
-    for chunk in chunks:  # what is given is given up to ``until``, in full
+    for chunk in chunks:  # what is given is given up to ``watermark``, in full
         if chunk.video is not None and not chunk.ended:
-            assert chunk.video.spans.max() <= chunk.until["visual"] + 1e-5
-            assert chunk.until["visual"] in (math.inf, pytest.approx(float(chunk.video.spans.max())))
-        if chunk.waveform is not None and chunk.until["audio"] < math.inf:
-            assert float(chunk.waveform.start + chunk.waveform.durations) >= chunk.until["audio"] - 1e-4
+            assert chunk.video.spans.max() <= chunk.watermark["visual"] + 1e-5
+            assert chunk.watermark["visual"] in (math.inf, pytest.approx(float(chunk.video.spans.max())))
+        if chunk.waveform is not None and chunk.watermark["audio"] < math.inf:
+            assert float(chunk.waveform.start + chunk.waveform.durations) >= chunk.watermark["audio"] - 1e-4
     assert [chunk.report.start for chunk in chunks] == [0.0, *(chunk.report.end for chunk in chunks[:-1])]
 
 
@@ -80,7 +80,7 @@ def test_what_a_source_does_not_have_has_ended(clips: list[Path]) -> None:
     for path, absent in ((clips[3], "audio"), (clips[4], "visual")):
         with open_live(path, realtime=False) as live:
             assert absent not in live.streams
-            assert {chunk.until[absent] for chunk in live} == {torch.inf}
+            assert {chunk.watermark[absent] for chunk in live} == {torch.inf}
 
 
 def test_size_and_streams_are_chosen(clips: list[Path]) -> None:

@@ -29,7 +29,7 @@ def test_answers_at_every_moment(llm: str) -> None:
     assert session.answer("e", **GREEDY) == tiny.offline(model, {}, "e", **GREEDY)
     answers = set()
     for number, part in enumerate(clip.parts()):
-        seen = session.watch(**part).seen_until
+        seen = session.watch(**part).watermark
         if number % 4 == 2:
             now = clip.until(max(seen, 0.0))
             for question, options in zip(QUESTIONS, ({}, {"repetition_penalty": 1.7}, {"num_beams": 3}), strict=True):
@@ -49,7 +49,7 @@ def test_models_with_other_caches_read_anew(llm: str) -> None:
     model, clip = tiny.model(llm), tiny.Clip(7)
     session = tiny.session(model)
     for part in clip.parts():
-        seen = session.watch(**part).seen_until
+        seen = session.watch(**part).watermark
     assert not session.keeps_cache
     assert session.answer("e", **GREEDY) == tiny.offline(model, clip.until(seen), "e", **GREEDY)
 
@@ -64,22 +64,22 @@ def test_however_the_clip_is_cut(data: st.DataObject, llm: str, frames: int, sam
         begin = dict(at)
         at["frames"] = data.draw(st.integers(at["frames"], frames))
         at["samples"] = data.draw(st.integers(at["samples"], samples))
-        until = {}
+        watermark = {}
         if at["frames"] == frames and data.draw(st.booleans()):
-            until["visual"] = torch.inf
+            watermark["visual"] = torch.inf
         if at["samples"] == samples and data.draw(st.booleans()):
-            until["audio"] = torch.inf
+            watermark["audio"] = torch.inf
         chunk = {
             "video": clip.video(begin["frames"], at["frames"]),
             "waveform": clip.waveform(begin["samples"], at["samples"]),
         }
-        session.watch(**chunk, until=until)
+        session.watch(**chunk, watermark=watermark)
         if data.draw(st.booleans()):
             question = data.draw(st.sampled_from(QUESTIONS))
             known = [session.kept.embeddings.flatten(1, 2)]
             unfinished = data.draw(st.booleans())
             if unfinished:
-                out, _ = model.connector.step({}, session._state.senses.connector, unfinished=True)
+                out, _ = model.connector.step({}, session._state.encoder.connector, unfinished=True)
                 known.append(out.unfinished.embeddings[out.unfinished.mask][None])
             wanted = tiny.on_embeddings(model, torch.cat(known, 1), question, **GREEDY)
             assert session.answer(question, unfinished=unfinished, **GREEDY) == wanted
@@ -100,7 +100,7 @@ def test_a_camera_without_a_microphone() -> None:
     model, clip = tiny.model(), tiny.Clip(7, 0)
     session = tiny.session(model, streams=["visual"])
     for part in clip.parts():
-        seen = session.watch(part["video"]).seen_until
+        seen = session.watch(part["video"]).watermark
     assert seen == 3.5
     assert session.answer("e", **GREEDY) == tiny.offline(model, clip.until(99), "e", **GREEDY)
 
@@ -109,15 +109,15 @@ def test_a_microphone_that_fails_is_not_waited_for() -> None:
     model, clip = tiny.model(), tiny.Clip(9, 100)
     waiting, impatient = tiny.session(model), tiny.session(model, max_wait=1.0)
     for part in clip.parts():
-        assert waiting.watch(**part).seen_until <= 1.5
+        assert waiting.watch(**part).watermark <= 1.5
         impatient.watch(**part)
-    told = waiting.watch(until={"audio": 4.5})
-    assert told.seen_until == 4.5
+    told = waiting.watch(watermark={"audio": 4.5})
+    assert told.watermark == 4.5
     assert waiting.answer("e", **GREEDY) == tiny.offline(model, clip.until(4.5), "e", **GREEDY)
     again = tiny.Waveform.from_samples(torch.randn(1, 80, dtype=torch.float64), tiny.RATE, start=4.5)
     late = impatient.watch(waveform=again)  # which ends what it had heard of half a second
     assert late.late == {"visual": 0, "audio": 2}
-    assert late.seen_until == 4.5
+    assert late.watermark == 4.5
 
 
 def test_a_standing_instruction() -> None:
@@ -149,7 +149,7 @@ def test_nothing_is_left_to_read() -> None:
 
 def test_long_reads_in_parts_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     model, clip = tiny.model("gemma3"), tiny.Clip(13)
-    monkeypatch.setattr("avfusion.models.live.reading.AT_ONCE", 5)
+    monkeypatch.setattr("avfusion.models.live.prefill.AT_ONCE", 5)
     session = tiny.session(model)
     session.watch(**clip.until(99), ended=True)
     assert session.answer("e", **GREEDY) == tiny.offline(model, clip.until(99), "e", **GREEDY)
@@ -164,7 +164,7 @@ def test_half_precision_and_no_graph() -> None:
         session.watch(**part)
     assert session.kept.embeddings.dtype == torch.bfloat16
     assert not session.kept.embeddings.requires_grad
-    cache = session._reading.cache
+    cache = session._prefilled.cache
     assert not any(layer.keys.requires_grad for layer in cache.layers)
     assert not any(value.requires_grad for value in session.snapshot().values())
     with torch.inference_mode():

@@ -24,11 +24,11 @@ def held(session: LiveSession) -> tuple[int, int, int]:
     """Numbers in the state, positions in the cache, and tensors that are alive at all."""
     gc.collect()
     numbers = sum(value.numel() for value in session.snapshot().values())
-    return numbers, session._reading.length, sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+    return numbers, session._prefilled.length, sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
 
 
 def test_nothing_grows() -> None:
-    session = tiny.session(tiny.model().float(), memory=KeepNewest(250.0, slack=0.2))
+    session = tiny.session(tiny.model().float(), retention=KeepNewest(250.0, slack=0.2))
     clip = tiny.Clip(CHUNK)
     pixels, sound = clip.pixels.float(), clip.sound.float()
     found, sizes = [], []

@@ -24,10 +24,10 @@ def same(one: LiveSession, two: LiveSession) -> bool:
     left, right = one.snapshot(), two.snapshot()
     assert left.keys() == right.keys()
     tensors = [(left[name], right[name]) for name in left]
-    if one._reading.cache is not None:
-        for pair in zip(one._reading.cache.layers, two._reading.cache.layers, strict=True):
+    if one._prefilled.cache is not None:
+        for pair in zip(one._prefilled.cache.layers, two._prefilled.cache.layers, strict=True):
             tensors += [(pair[0].keys, pair[1].keys), (pair[0].values, pair[1].values)]
-            assert pair[0].get_seq_length() == pair[1].get_seq_length() == one._reading.length
+            assert pair[0].get_seq_length() == pair[1].get_seq_length() == one._prefilled.length
     return all(torch.equal(*pair) for pair in tensors)
 
 
@@ -98,7 +98,7 @@ def test_nothing_is_read_or_encoded_twice() -> None:
     assert counts == [5, 1, 1, 1, 1]
 
 
-MEMORIES: dict[str, Callable[[], Any]] = {
+POLICIES: dict[str, Callable[[], Any]] = {
     "newest": lambda: KeepNewest(seconds=4.0, slack=0.5),
     "every second": lambda: KeepEveryNth(2, seconds=3.0, limit=12.0, slack=0.4),
     "last but one": lambda: lambda numbers, spans: torch.arange(len(numbers)) != len(numbers) - 2,
@@ -107,11 +107,11 @@ MEMORIES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("llm", ["llama", "gemma3"])
-@pytest.mark.parametrize("name", MEMORIES)
+@pytest.mark.parametrize("name", POLICIES)
 def test_answers_are_from_what_is_remembered(name: str, llm: str) -> None:
-    memory = MEMORIES[name]()
+    retention = POLICIES[name]()
     model, clip = tiny.model(llm), tiny.Clip(40)
-    session, every = tiny.session(model, memory=memory), tiny.session(model)
+    session, every = tiny.session(model, retention=retention), tiny.session(model)
     forgotten = 0
     for number, part in enumerate(clip.parts(2)):
         watched = session.watch(**part)
@@ -130,7 +130,7 @@ def test_answers_are_from_what_is_remembered(name: str, llm: str) -> None:
 
 def test_forgetting_costs_little_over_time() -> None:
     """Each embedding is read about ``1 / slack`` times in all, and what is read at once is bounded."""
-    session = tiny.session(tiny.model(), memory=KeepNewest(seconds=20.0, slack=0.25))
+    session = tiny.session(tiny.model(), retention=KeepNewest(seconds=20.0, slack=0.25))
     counts, clip = reads(session), tiny.Clip(800)
     for part in clip.parts(4):
         session.watch(**part)
@@ -162,19 +162,19 @@ def fails_to_read(session: LiveSession, fails: Callable[[], bool]) -> None:
     session.model.language_model.get_output_embeddings().register_forward_hook(refuse)
 
 
-@pytest.mark.parametrize("part", ["eye", "ear", "language model", "memory"])
+@pytest.mark.parametrize("part", ["eye", "ear", "language model", "retention"])
 def test_failures_lose_nothing(part: str) -> None:
     broken = [False]
     eye, ear = Failing(tiny.Eye()), Failing(tiny.Ear())
     ears = {"audio": tiny.BlockwiseAudioEncoder(encoder=ear, block=0.5)}
     model, clip = tiny.model("gemma3", visual_encoder=eye, audio_encoders=ears), tiny.Clip(10)
 
-    def memory(numbers: Tensor, _: Tensor) -> Tensor:
-        if part == "memory" and broken[0]:
+    def retention(numbers: Tensor, _: Tensor) -> Tensor:
+        if part == "retention" and broken[0]:
             raise RuntimeError("out of order")
         return numbers >= 0
 
-    session, whole = tiny.session(model, memory=memory), tiny.session(model)
+    session, whole = tiny.session(model, retention=retention), tiny.session(model)
     fails_to_read(session, lambda: part == "language model" and broken[0])
     failed = 0
     for chunk in clip.parts():
@@ -215,7 +215,7 @@ def test_an_error_while_answering_reaches_who_asked() -> None:
 @given(st.integers(0, 10), st.sampled_from([None, 3.0]))
 def test_a_snapshot_goes_on_in_another_process(tmp_path_factory: Any, cut: int, seconds: float | None) -> None:
     model, clip = tiny.model("gemma3"), tiny.Clip(10)
-    options = {"memory": None if seconds is None else KeepNewest(seconds)}
+    options = {"retention": None if seconds is None else KeepNewest(seconds)}
     session, other = tiny.session(model, **options), tiny.session(model, **options)
     parts = list(clip.parts())
     for part in parts[:cut]:
@@ -256,14 +256,14 @@ def test_a_snapshot_of_something_else_is_refused() -> None:
 
 
 def test_what_is_returned() -> None:
-    session = tiny.session(tiny.model(), memory=KeepNewest(3.0, slack=0))
+    session = tiny.session(tiny.model(), retention=KeepNewest(3.0, slack=0))
     clip = tiny.Clip(12)
     empty = session.watch()
     assert (empty.spans.shape, empty.late, empty.forgotten) == ((0, 2), {"visual": 0, "audio": 0}, 0)
-    assert empty.seen_until == -torch.inf
-    watched = session.watch(**clip.until(4.0), until={"audio": 4.0, "visual": 2.0})
+    assert empty.watermark == -torch.inf
+    watched = session.watch(**clip.until(4.0), watermark={"audio": 4.0, "visual": 2.0})
     assert watched.spans.tolist() == [[0.0, 1.5], [1.0, 2.5], [2.0, 3.5]]
-    assert watched.seen_until == 3.5  # the sound's last block waits for what comes after it
+    assert watched.watermark == 3.5  # the sound's last block waits for what comes after it
     watched = session.watch(clip.video(8, 12), clip.waveform(320, 480))
     assert watched.spans.tolist() == [[3.0, 4.5], [4.0, 5.5]]
     assert watched.forgotten == 2
@@ -276,9 +276,9 @@ REFUSED: dict[str, tuple[Callable[[LiveSession], Any], type[Exception], str]] = 
         lambda s: s.watch(Video.from_rate(torch.rand(2, 1, 3, 2, 2), 2.0)), InvalidValueError,
         r"video: must be one clip, found 2",
     ),
-    "stream": (lambda s: s.watch(until={"speech": 1.0}), InvalidValueError, r"until: must name .* \['speech'\]"),
-    "nan": (lambda s: s.watch(until={"audio": torch.nan}), InvalidValueError, r"until: must be seconds, found nan"),
-    "back": (lambda s: s.watch(tiny.Clip(2).video(0, 1)), AlignmentError, r"visual: a picture must"),
+    "stream": (lambda s: s.watch(watermark={"speech": 1.0}), InvalidValueError, r"watermark: must .* \['speech'\]"),
+    "nan": (lambda s: s.watch(watermark={"audio": torch.nan}), InvalidValueError, r"watermark: must be .*, found nan"),
+    "back": (lambda s: s.watch(tiny.Clip(2).video(0, 1)), AlignmentError, r"visual: a frame must"),
     "placeholder": (lambda s: s.ask("a <av>"), PlaceholderError, r"question: must not hold the placeholder, found 2"),
     "question": (lambda s: s.answer(3), InvalidTypeError, r"question: must be a string, found int"),
     "options": (lambda s: s.ask("e", streamer=None), InvalidValueError, r"options: .*, found \['streamer'\]"),
@@ -318,13 +318,13 @@ BUILT: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "twice": (
         lambda: tiny.session(tiny.model(), prompt="<av> <av> {question}"), PlaceholderError, r"prompt: must hold '<av>'"
     ),
-    "memory": (
-        lambda: tiny.session(tiny.model(), memory=lambda n, s: n).watch(**tiny.Clip(8).until(4.0)), InvalidTypeError,
-        r"memory: must give a boolean tensor, found torch.int64",
+    "retention": (
+        lambda: tiny.session(tiny.model(), retention=lambda n, s: n).watch(**tiny.Clip(8).until(4.0)), InvalidTypeError,
+        r"retention: must give a boolean tensor, found torch.int64",
     ),
     "choice": (
-        lambda: tiny.session(tiny.model(), memory=lambda n, s: n[:1] > 0).watch(**tiny.Clip(8).until(4.0)),
-        InvalidValueError, r"memory: must give \(window,\) = \(3,\), found shape \(1,\)",
+        lambda: tiny.session(tiny.model(), retention=lambda n, s: n[:1] > 0).watch(**tiny.Clip(8).until(4.0)),
+        InvalidValueError, r"retention: must give \(window,\) = \(3,\), found shape \(1,\)",
     ),
 }  # fmt: skip
 

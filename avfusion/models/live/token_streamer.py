@@ -13,7 +13,7 @@ class _StoppedError(Exception):
     """Ends a generation that nobody listens to any more."""
 
 
-class _Relay(TextStreamer):
+class _TokenStreamer(TextStreamer):
     """Hands each piece of text over, and lets the generation go on when the next one is asked for."""
 
     def __init__(self, tokenizer: Any) -> None:
@@ -48,7 +48,7 @@ class _Relay(TextStreamer):
         self.given.release()
 
 
-def relay(generate: Callable[[Any], object], tokenizer: Any, device: torch.device) -> Iterator[str]:
+def stream_text(generate: Callable[[Any], object], tokenizer: Any, device: torch.device) -> Iterator[str]:
     """The text that ``generate(streamer)`` makes, piece by piece.
 
     It runs in a thread of its own, but only while the next piece is waited for: never beside the caller. Closing the
@@ -59,7 +59,7 @@ def relay(generate: Callable[[Any], object], tokenizer: Any, device: torch.devic
         tokenizer: decodes.
         device: of the language model.
     """
-    streamer = _Relay(tokenizer)
+    streamer = _TokenStreamer(tokenizer)
     settings = _settings(device)
     thread = threading.Thread(target=streamer.run, args=(generate, settings), daemon=True)
     thread.start()

@@ -9,7 +9,7 @@ from torch import Tensor
 from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.models._features import VISUAL, place
 from avfusion.models.audio_visual_language_model import AudioVisualLanguageModel
-from avfusion.models.live.state import SensesState
+from avfusion.models.live.state import StreamingEncoderState
 from avfusion.types import (
     Frames,
     LLMEmbeddings,
@@ -21,14 +21,14 @@ from avfusion.types import (
 )
 
 
-class Senses:
+class StreamingEncoder:
     """A model's encoders and connector, as a stream of one clip.
 
     Args:
         model: in evaluation mode.
         streams: names of those that will come; those of all encoders without it.
         max_wait: as for :meth:`~avfusion.AudioVisualConnector.initial_state`.
-        guide: what the connector takes beside the streams.
+        conditioning: what the connector takes beside the streams.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Senses:
         model: AudioVisualLanguageModel,
         streams: Collection[str] | None,
         max_wait: float | None,
-        guide: Mapping[str, Tensor | None],
+        conditioning: Mapping[str, Tensor | None],
     ) -> None:
         if not isinstance(model, AudioVisualLanguageModel):
             raise InvalidTypeError(f"model: must be an AudioVisualLanguageModel, found {type(model).__name__}")
@@ -48,9 +48,11 @@ class Senses:
             found = unknown or "none"
             raise InvalidValueError(f"streams: must be among the encoders {sorted(model.encoders)}, found {found}")
         self.connector, self.max_wait = model.connector, max_wait
-        self.eye: Any = model.visual_encoder if VISUAL in self.names else None
-        self.ears: dict[str, Any] = {name: ear for name, ear in model.audio_encoders.items() if name in self.names}
-        self.guide = {name: value for name, value in guide.items() if value is not None}
+        self.visual_encoder: Any = model.visual_encoder if VISUAL in self.names else None
+        self.audio_encoders: dict[str, Any] = {
+            name: encoder for name, encoder in model.audio_encoders.items() if name in self.names
+        }
+        self.conditioning = {name: value for name, value in conditioning.items() if value is not None}
         self._check()
 
     def _check(self) -> None:
@@ -58,22 +60,22 @@ class Senses:
             if not hasattr(self.connector, name):
                 kind = type(self.connector).__name__
                 raise InvalidTypeError(f"connector: must have {name}() to stream, found {kind}")
-        for name, ear in self.ears.items():
-            if not isinstance(ear, StreamingAudioEncoder):
+        for name, encoder in self.audio_encoders.items():
+            if not isinstance(encoder, StreamingAudioEncoder):
                 raise InvalidTypeError(
-                    f"audio_encoders: {name!r} must be a streaming one, found {type(ear).__name__}; "
+                    f"audio_encoders: {name!r} must be a streaming one, found {type(encoder).__name__}; "
                     "avfusion.encoders.BlockwiseAudioEncoder makes one of it"
                 )
 
     @property
     def delay(self) -> float:
         """Seconds that sound waits at most in the audio encoders."""
-        return max((float(ear.delay) for ear in self.ears.values()), default=0.0)
+        return max((float(encoder.delay) for encoder in self.audio_encoders.values()), default=0.0)
 
-    def initial_state(self) -> SensesState:
+    def initial_state(self) -> StreamingEncoderState:
         """A clip of which nothing has come."""
-        return SensesState(
-            audio=tuple(ear.initial_state(1) for ear in self.ears.values()),
+        return StreamingEncoderState(
+            audio=tuple(encoder.initial_state(1) for encoder in self.audio_encoders.values()),
             connector=self.connector.initial_state(1, streams=self.names, max_wait=self.max_wait),
             ended=torch.tensor([False]),
         )
@@ -82,36 +84,40 @@ class Senses:
         self,
         video: Video | None,
         waveform: Waveform | None,
-        state: SensesState,
-        until: Mapping[str, float] | None,
+        state: StreamingEncoderState,
+        watermark: Mapping[str, float] | None,
         ended: bool,
-    ) -> tuple[StreamedEmbeddings, SensesState]:
+    ) -> tuple[StreamedEmbeddings, StreamingEncoderState]:
         """Takes what has come; arguments as for :meth:`LiveSession.watch`."""
         self._check_media(video, waveform)
-        given = self._check_until(until)
+        given = self._check_watermark(watermark)
         if bool(state.ended):
             raise InvalidValueError("ended: this session has ended, and takes no more; begin another one")
         chunk: dict[str, Frames | TokenStream] = {}
-        passed = {VISUAL: given[VISUAL]} if VISUAL in given else {}
+        watermarks = {VISUAL: given[VISUAL]} if VISUAL in given else {}
         audio = []
         if video is not None:
-            chunk[VISUAL] = self.eye(video)
-        for (name, ear), heard in zip(self.ears.items(), state.audio, strict=True):
-            tokens, after = ear.step(waveform, heard, watermark=given.get(name))
-            chunk[name] = _joined(tokens, ear.flush(after)) if ended else tokens
+            chunk[VISUAL] = self.visual_encoder(video)
+        for (name, encoder), before in zip(self.audio_encoders.items(), state.audio, strict=True):
+            tokens, after = encoder.step(waveform, before, watermark=given.get(name))
+            chunk[name] = _joined(tokens, encoder.flush(after)) if ended else tokens
             if not ended:
-                passed[name] = float(ear.watermark(after))
+                watermarks[name] = float(encoder.watermark(after))
             audio.append(after)
         end = torch.tensor([ended])
         like = next(iter(self.connector.parameters()), end)
         out, connector = self.connector.step(
-            place(self.connector, chunk), state.connector, watermark=passed, end=end.to(like.device), **self.guide
+            place(self.connector, chunk),
+            state.connector,
+            watermark=watermarks,
+            end=end.to(like.device),
+            **self.conditioning,
         )
-        return out, SensesState(tuple(audio), connector, end)
+        return out, StreamingEncoderState(tuple(audio), connector, end)
 
-    def unfinished(self, state: SensesState) -> LLMEmbeddings:
+    def unfinished(self, state: StreamingEncoderState) -> LLMEmbeddings:
         """The last window as it stands."""
-        out, _ = self.connector.step({}, state.connector, unfinished=True, **self.guide)
+        out, _ = self.connector.step({}, state.connector, unfinished=True, **self.conditioning)
         shown: LLMEmbeddings = out.unfinished
         return shown
 
@@ -119,14 +125,14 @@ class Senses:
         """What came too late, by stream."""
         return dict(zip(self.connector.synchroniser.dims, out.late[0].tolist(), strict=True))
 
-    def seen_until(self, state: SensesState) -> float:
-        """Seconds up to which frames are closed."""
+    def watermark(self, state: StreamingEncoderState) -> float:
+        """Seconds up to which frames are finalised."""
         return float(state.connector.synchroniser.anchor.end)
 
     def _check_media(self, video: object, waveform: object) -> None:
         kinds: list[tuple[str, Any, Any, bool]] = [
-            ("video", video, Video, self.eye is not None),
-            ("waveform", waveform, Waveform, bool(self.ears)),
+            ("video", video, Video, self.visual_encoder is not None),
+            ("waveform", waveform, Waveform, bool(self.audio_encoders)),
         ]
         for name, value, kind, wanted in kinds:
             if value is None:
@@ -138,14 +144,14 @@ class Senses:
             if value.mask.shape[0] != 1:
                 raise InvalidValueError(f"{name}: must be one clip, found {value.mask.shape[0]}")
 
-    def _check_until(self, until: Mapping[str, float] | None) -> dict[str, float]:
-        given = {name: float(seconds) for name, seconds in (until or {}).items()}
+    def _check_watermark(self, watermark: Mapping[str, float] | None) -> dict[str, float]:
+        given = {name: float(seconds) for name, seconds in (watermark or {}).items()}
         unknown = sorted(set(given) - set(self.names))
         if unknown:
-            raise InvalidValueError(f"until: must name streams among {self.names}, found {unknown}")
+            raise InvalidValueError(f"watermark: must name streams among {self.names}, found {unknown}")
         for name, seconds in given.items():
             if seconds != seconds:  # noqa: PLR0124  NaN
-                raise InvalidValueError(f"until: must be seconds, found {seconds} for {name!r}")
+                raise InvalidValueError(f"watermark: must be seconds, found {seconds} for {name!r}")
         return given
 
 

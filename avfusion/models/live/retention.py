@@ -10,7 +10,7 @@ from avfusion.errors import InvalidValueError
 
 
 @runtime_checkable
-class Memory(Protocol):
+class RetentionPolicy(Protocol):
     """Anything that chooses among the windows of a session; a function will do.
 
     It is asked after each step that finished windows. Whenever it drops one, the language model reads all that is kept
@@ -18,10 +18,10 @@ class Memory(Protocol):
 
     Example:
         >>> import torch
-        >>> from avfusion.models import Memory
+        >>> from avfusion.models import RetentionPolicy
         >>> def first_minute(numbers, spans):
         ...     return spans[:, 1] <= 60
-        >>> isinstance(first_minute, Memory)
+        >>> isinstance(first_minute, RetentionPolicy)
         True
         >>> first_minute(torch.arange(2), torch.tensor([[55.0, 60.0], [60.0, 65.0]])).tolist()
         [True, False]
@@ -70,7 +70,7 @@ class KeepNewest:
         self.seconds, self.slack = seconds, slack
 
     def __call__(self, numbers: Tensor, spans: Tensor) -> Tensor:
-        """As :class:`Memory` says."""
+        """As :class:`RetentionPolicy` says."""
         return _newest(spans, self.seconds, self.slack)
 
 
@@ -107,7 +107,7 @@ class KeepEveryNth:
         self.n, self.seconds, self.limit, self.slack = n, seconds, limit, slack
 
     def __call__(self, numbers: Tensor, spans: Tensor) -> Tensor:
-        """As :class:`Memory` says."""
+        """As :class:`RetentionPolicy` says."""
         spare = numbers % self.n != 0
         keep = ~spare
         keep[spare] = _newest(spans[spare], self.seconds, self.slack, spans[-1, 1])

@@ -13,7 +13,7 @@ from avfusion.models._wrappers import is_peft, takes, unwrap
 AT_ONCE = 1024  # positions: what one call of the language model reads, so that its memory does not depend on the rest
 
 
-class Reading(NamedTuple):
+class Prefilled(NamedTuple):
     """How far the language model has read.
 
     Attributes:
@@ -25,10 +25,10 @@ class Reading(NamedTuple):
     length: int
 
 
-NOTHING_READ = Reading(None, 0)
+NOT_PREFILLED = Prefilled(None, 0)
 
 
-class Reader:
+class Prefiller:
     """Reads embeddings into a cache.
 
     A cache is never changed: what goes on from it is a fork. The layers that this is done with, those of all plain and
@@ -47,20 +47,20 @@ class Reader:
         chosen = getattr(language_model.generation_config, "cache_implementation", None)
         self.keeps_cache = not prompted and chosen in (None, "dynamic")
 
-    def read(self, reading: Reading, embeds: Tensor) -> Reading:
-        """Goes on from ``reading``, which stays as it is.
+    def prefill(self, prefilled: Prefilled, embeds: Tensor) -> Prefilled:
+        """Goes on from ``prefilled``, which stays as it is.
 
         Args:
-            reading: what has been read.
+            prefilled: what has been read.
             embeds: ``(1, position, llm_dim)`` of what comes next.
         """
-        cache, length = fork(reading.cache), reading.length
+        cache, length = fork(prefilled.cache), prefilled.length
         for part in embeds.split(AT_ONCE, 1):
             if not self.keeps_cache:
-                return NOTHING_READ
+                return NOT_PREFILLED
             cache, length = self._append(cache, length, part), length + part.shape[1]
             self.keeps_cache = can_fork(cache)
-        return Reading(cache, length) if self.keeps_cache else NOTHING_READ
+        return Prefilled(cache, length) if self.keeps_cache else NOT_PREFILLED
 
     def _append(self, cache: Any, length: int, embeds: Tensor) -> Any:
         total = length + embeds.shape[1]

@@ -60,17 +60,17 @@ def render(results: dict[str, Any], plots: Sequence[Path] = ()) -> str:
     return "\n".join(
         [
             HEAD.read_text(encoding="utf-8").format(seeds=seeds, **results["settings"]),
-            "## What the papers found, and what is seen here\n",
+            "## Findings of the papers and of this study\n",
             _findings(runs),
             REMARKS.read_text(encoding="utf-8"),
             "## Every variant\n",
-            f"Shares of what the right answers score, times 100: mean ± half of the 95 % interval of {seeds} seeds.\n",
-            _table(("variant", *COLUMNS, "tokens a clip"), (_variant(runs, name) for name in runs.variants)),
-            "Differences to the full model with the same seed; bold where the interval leaves out 0.\n",
+            f"Scores relative to the right answers' score, times 100: mean ± half of the 95 % interval over {seeds} seeds.\n",
+            _table(("variant", *COLUMNS, "tokens per clip"), (_variant(runs, name) for name in runs.variants)),
+            "Differences to the full model with the same seed; bold if the interval does not contain 0.\n",
             _table(("variant", *COLUMNS), (_difference(runs, name) for name in runs.variants if name != FULL.name)),
             *pictures,
             "## Every task\n",
-            "The tasks' own metrics, times 100; of WER, less is better. CIDEr-D is 0 to 10, times 10 here.\n",
+            "The tasks' own metrics, times 100; lower is better for WER. CIDEr-D ranges from 0 to 10 and is times 10 here.\n",
             _tasks(runs, results["always_the_same"]),
             _machine(results),
         ]
@@ -84,7 +84,7 @@ def _findings(runs: Runs) -> str:
         if found is not None:
             verdict = runs.verdict(finding)
             rows.append((finding.text, _compared(finding), _signed(found), f"**{verdict}**", finding.here))
-    return _table(("the papers' finding", "compared", "difference", "here", "what decides it here"), rows)
+    return _table(("finding of the papers", "compared", "difference", "verdict", "what it depends on here"), rows)
 
 
 def _compared(finding: Finding) -> str:

@@ -1,22 +1,21 @@
 """Synchroniser and projector in one module."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidValueError
 from avfusion.modules.component import Component
 from avfusion.modules.connector_from_dims import ConnectorFromDims
+from avfusion.modules.input_projections import InputProjections
 from avfusion.modules.sliding_window_projector import SlidingWindowProjector
 from avfusion.modules.streaming.projector import ProjectorState
 from avfusion.modules.synchroniser.frame_synchroniser import FrameSynchroniser
 from avfusion.modules.synchroniser.state import VISUAL, FrameSynchroniserState
 from avfusion.types import Frames, LLMEmbeddings, StreamedEmbeddings, TokenStream
-
-T = TypeVar("T", Frames, TokenStream, Frames | TokenStream, Frames | TokenStream | Tensor)
 
 
 class ConnectorState(NamedTuple):
@@ -85,10 +84,7 @@ class AudioVisualConnector(ConnectorFromDims, Component):
         if reserved:
             raise InvalidValueError(f"stream_dims: {reserved} are arguments of this module; name the streams otherwise")
         self._check_fit()
-        self.input_dims = dict(input_dims)
-        self.input_projections = nn.ModuleDict(
-            {name: nn.Linear(width, dims[name]) for name, width in input_dims.items()}
-        )
+        self.input_projections = InputProjections(input_dims, dims)
 
     def _check_fit(self) -> None:
         encoder = self.projector.window_encoder
@@ -103,6 +99,11 @@ class AudioVisualConnector(ConnectorFromDims, Component):
                 )
 
     @property
+    def input_dims(self) -> dict[str, int]:
+        """Width of the streams that have a map, by name."""
+        return self.input_projections.input_dims
+
+    @property
     def llm_dim(self) -> int:
         """Width of the embeddings."""
         return self.projector.llm_dim
@@ -111,7 +112,7 @@ class AudioVisualConnector(ConnectorFromDims, Component):
         """How many embeddings clips will give, at the synchroniser's frame rate, without running anything.
 
         Args:
-            durations: seconds of each clip, the longer of its sound and pictures.
+            durations: seconds of each clip, the longer of its audio and video.
 
         Returns:
             int64 tensor in the shape of ``durations``.
@@ -162,14 +163,7 @@ class AudioVisualConnector(ConnectorFromDims, Component):
         for name, value in streams.items():
             if value is not None and name in sync.stream_rates:
                 given[name] = sync.as_stream(name, value)
-        if given:
-            like = next(iter(given.values())).tokens
-            for name in self.input_projections:  # an absent modality keeps its map in the graph
-                given.setdefault(name, self._nothing(name, like))
-        for name, projection in self.input_projections.items():
-            if name in given:
-                given[name] = self._project(name, given[name], projection)
-        return sync(num_frames=num_frames, **{**dict.fromkeys(streams), **given})
+        return sync(num_frames=num_frames, **{**dict.fromkeys(streams), **self.input_projections(given)})
 
     def initial_state(
         self, batch_size: int = 1, *, streams: Collection[str] | None = None, max_wait: float | None = None
@@ -222,34 +216,22 @@ class AudioVisualConnector(ConnectorFromDims, Component):
 
         Example:
             >>> import torch
-            >>> from avfusion import AudioVisualConnector, CausalQFormer, FrameSynchroniser, SlidingWindowProjector
-            >>> connector = AudioVisualConnector(
-            ...     synchroniser=FrameSynchroniser(visual_dim=24, stream_dims={"audio": 24}, slots=25),
-            ...     projector=SlidingWindowProjector(
-            ...         window_encoder=CausalQFormer(
-            ...             input_dim=48,
-            ...             hidden_size=32,
-            ...             num_heads=4,
-            ...             num_queries=4,
-            ...             window_frames=5,
-            ...             tokens_per_frame=25,
-            ...         ),
-            ...         window_frames=5,
-            ...         llm_dim=64,
-            ...     ),
+            >>> from avfusion import AudioVisualConnector
+            >>> connector = AudioVisualConnector.from_dims(
+            ...     visual=24, audio=24, llm=64, window_seconds=2.5, num_queries=4, hidden_size=64
             ... )
             >>> state = connector.initial_state()
-            >>> out, state = connector.step({"visual": torch.randn(1, 6, 16, 24)}, state)  # 3 s of pictures
-            >>> out, state = connector.step({"audio": torch.randn(1, 150, 24)}, state)  # and of sound
+            >>> out, state = connector.step({"visual": torch.randn(1, 6, 16, 24)}, state)  # 3 s of video
+            >>> out, state = connector.step({"audio": torch.randn(1, 150, 24)}, state)  # and of audio
             >>> out.finished.embeddings.shape, out.finished.spans[0, 0].tolist()
             (torch.Size([1, 4, 64]), [0.0, 2.5])
             >>> connector.flush(state).finished.spans[0, 0].tolist()
             [2.5, 3.0]
         """
         mapped = {
-            name: self._project(name, value, self.input_projections[name])
+            name: self.input_projections.project(name, value)
             for name, value in chunk.items()
-            if name in self.input_projections and isinstance(value, Frames | TokenStream | Tensor)
+            if isinstance(value, Frames | TokenStream | Tensor)
         }
         final, synchroniser = self.synchroniser.step(
             {**chunk, **mapped}, state.synchroniser, watermark=watermark, end=end
@@ -286,20 +268,3 @@ class AudioVisualConnector(ConnectorFromDims, Component):
         return ConnectorState(
             self.synchroniser.reset(state.synchroniser, rows), self.projector.reset(state.projector, rows)
         )
-
-    def _nothing(self, name: str, like: Tensor) -> Frames | TokenStream:
-        batch, dim = like.shape[0], self.input_dims[name]
-        if name == VISUAL:
-            return Frames.empty(batch, 1, dim, dtype=like.dtype, device=like.device)
-        return TokenStream.empty(batch, dim, dtype=like.dtype, device=like.device)
-
-    def _project(self, name: str, value: T, projection: nn.Module) -> T:
-        tokens = value if isinstance(value, Tensor) else value.tokens
-        width = self.input_dims[name]
-        if tokens.shape[-1] != width:
-            raise InvalidValueError(f"{name}: must have width {width}, found {tokens.shape[-1]}")
-        if isinstance(value, Tensor):
-            return projection(value)
-        # Masked places are cleared first: NaN there would reach the map's gradient.
-        clean = torch.where(value.mask[..., None], tokens, 0)
-        return value._replace(tokens=projection(clean))

@@ -18,12 +18,13 @@ if os.environ.get("AVFUSION_CHECK_SHAPES"):  # see tests/test_shapes.py
         "attention.multi_head_attention",
         "audio_visual_connector",
         "diversity_loss",
-        "frame_synchroniser",
+        "projector.multi_resolution_projector",
+        "projector.sliding_window_projector",
+        "projector.two_resolution_encoder",
         "qformer.causal_qformer",
         "qformer.instruction_embedding",
         "qformer.layer",
-        "multi_resolution_projector",
-        "sliding_window_projector",
+        "synchroniser.frame_synchroniser",
     )
     checked = [f"avfusion.functional.{name}" for name in functional] + [f"avfusion.modules.{name}" for name in modules]
     install_import_hook(checked, "beartype.beartype")

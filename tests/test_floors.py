@@ -162,8 +162,84 @@ def client_violations(folder: Path, package: Path) -> list[str]:
     return found
 
 
+def module_name(path: Path, package: Path) -> str:
+    parts = path.relative_to(package.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_graph(package: Path) -> dict[str, set[str]]:
+    """Which modules of ``package`` each of them imports, inside functions and for type checkers too."""
+    paths = {module_name(path, package): path for path in package.rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        graph[name] = set()
+        for item in imports(ast.parse(path.read_text()), path.relative_to(package.parent).parent.parts):
+            submodule = f"{item.module}.{item.name}"
+            target = submodule if submodule in paths else item.module
+            if target in paths:
+                graph[name].add(target)
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """The groups of modules that import each other."""
+    reach = {name: set(targets) for name, targets in graph.items()}
+    for middle, beyond in reach.items():
+        for name, targets in reach.items():
+            if middle in targets and name != middle:
+                targets.update(beyond)
+    groups = {
+        tuple(sorted(other for other in reach[name] if name in reach[other])) for name in reach if name in reach[name]
+    }
+    return [" <-> ".join(group) for group in sorted(groups)]
+
+
+# What every NamedTuple offers under names with an underscore.
+OFFERED = {"_replace", "_fields", "_asdict", "_make"}
+
+
+def defined_names(tree: ast.AST) -> set[str]:
+    """Names of functions, classes, and attributes that a file gives values to."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}:
+                names.add(node.attr)
+        elif isinstance(node, ast.AnnAssign | ast.Assign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def private_uses(package: Path) -> list[str]:
+    """Attributes with an underscore of other objects, defined in other files of ``package``."""
+    trees = {path: ast.parse(path.read_text()) for path in sorted(package.rglob("*.py"))}
+    defined = {path: defined_names(tree) for path, tree in trees.items()}
+    anywhere = set().union(*defined.values())
+    found = []
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or not node.attr.startswith("_") or node.attr.endswith("__"):
+                continue
+            own = ast.unparse(node.value) in {"self", "cls", "super()"} or node.attr in defined[path] | OFFERED
+            if not own and node.attr in anywhere:
+                where = f"{path.relative_to(package.parent)}:{node.lineno}"
+                found.append(f"{where}: {ast.unparse(node)} is private to another file")
+    return found
+
+
 def test_library_imports_go_down() -> None:
     assert library_violations(ROOT / "avfusion") == []
+
+
+def test_no_modules_import_each_other() -> None:
+    assert circles(import_graph(ROOT / "avfusion")) == []
+
+
+def test_no_file_uses_the_privates_of_another() -> None:
+    assert private_uses(ROOT / "avfusion") == []
 
 
 @pytest.mark.parametrize("folder", ["examples", "benchmarks"])
@@ -252,3 +328,47 @@ def test_planted_client_violation_is_found(package: Path, text: str, message: st
     (folder / "main.py").write_text(text)
     found = client_violations(folder, package)
     assert [line.split(": ")[1] for line in found] == ([message] if message else [])
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from avfusion.modules.state import State",
+        "from .state import State",
+        "from avfusion.modules import state",
+        "import avfusion.modules.state",
+        "def f():\n    from avfusion.modules.state import State",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from avfusion.modules.state import State",
+        "from avfusion.modules.between import State",
+    ],
+)
+def test_planted_circle_is_found(package: Path, back: str) -> None:
+    (package / "modules" / "between.py").write_text("from avfusion.modules.state import State")
+    (package / "modules" / "state.py").write_text("from avfusion.modules.projector import step")
+    (package / "modules" / "projector.py").write_text("")
+    assert circles(import_graph(package)) == []
+    (package / "modules" / "projector.py").write_text(back)
+    (found,) = circles(import_graph(package))
+    assert "avfusion.modules.projector" in found
+    assert "avfusion.modules.state" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def step(projector):\n    return projector._encode()", "projector._encode is private to another file"),
+        ("def step(projector):\n    projector._encode = 1", "projector._encode is private to another file"),
+        ("def step(projector):\n    return projector._state.x", "projector._state is private to another file"),
+        ("def step(projector):\n    return projector.part._encode()", "projector.part._encode is private to another"),
+        ("import os\nos._exit(1)", None),
+        ("def step(state):\n    return state._replace(x=1)", None),
+        ("class Own:\n    def _encode(self): ...\n    def f(self, other):\n        return other._encode()", None),
+    ],
+)
+def test_planted_use_of_a_private_is_found(package: Path, text: str, message: str | None) -> None:
+    owner = "class P:\n    def _encode(self): ...\n    def __init__(self):\n        self._state = 1\n"
+    (package / "modules" / "projector.py").write_text(owner)
+    (package / "modules" / "step.py").write_text(text)
+    found = private_uses(package)
+    assert len(found) == (message is not None)
+    assert all(message in line for line in found if message)

@@ -45,7 +45,9 @@ class WindowGroup(NamedTuple):
         )
 
 
-def group_windows(frames: Frames, layout: WindowLayout, *, multiple: int = 1, alike: bool = False) -> list[WindowGroup]:
+def group_windows(
+    frames: Frames, layout: WindowLayout, *, multiple: int = 1, fixed_shape: bool = False
+) -> list[WindowGroup]:
     """Sorts the real windows of a batch by the frames they hold; what is not real is in no group.
 
     The values are needed on the host, which one transfer brings.
@@ -56,7 +58,8 @@ def group_windows(frames: Frames, layout: WindowLayout, *, multiple: int = 1, al
         multiple: numbers of frames are rounded up to a multiple of this; on accelerators, where many small calls cost
             more than some padding, further, to a power of two times it, and few windows to as many frames as the
             longest has.
-        alike: one group of whole length, with a mask whether it is needed or not, so that compiled code meets one form.
+        fixed_shape: one group of whole length, with a mask whether it is needed or not, so that compiled code
+            meets one shape.
 
     Returns:
         Groups whose tensors are on the CPU, those with the most frames first; masked places among the frames of a
@@ -83,9 +86,9 @@ def group_windows(frames: Frames, layout: WindowLayout, *, multiple: int = 1, al
     if frames.mask.device.type != "cpu":
         step = torch.where(step > 0, 2 ** step.clamp(min=1).double().log2().ceil().long(), 0)
     rounded = (step * multiple).clamp(max=width)
-    if alike:
+    if fixed_shape:
         rounded = torch.where(used > 0, width, 0)
-    whole = whole.bool() & (used == rounded) & (not alike)
+    whole = whole.bool() & (used == rounded) & (not fixed_shape)
     if frames.mask.device.type != "cpu":
         rounded, whole = join_small_groups(rounded, whole)
     starts = torch.arange(batch, device="cpu") * total

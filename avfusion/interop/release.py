@@ -9,9 +9,9 @@ from torch import Tensor
 from avfusion.errors import CheckpointError, InvalidValueError
 from avfusion.functional.masks import CausalDirection, check_direction
 from avfusion.modules.audio_visual_connector import AudioVisualConnector
-from avfusion.modules.multi_resolution_projector import MultiResolutionProjector
+from avfusion.modules.projector.multi_resolution_projector import MultiResolutionProjector
+from avfusion.modules.projector.sliding_window_projector import SlidingWindowProjector
 from avfusion.modules.qformer.causal_qformer import CausalQFormer
-from avfusion.modules.sliding_window_projector import SlidingWindowProjector
 from avfusion.modules.synchroniser.frame_synchroniser import FrameSynchroniser
 from avfusion.modules.weights import load_exactly
 
@@ -132,6 +132,8 @@ def connector_from_release(
     positions = _PREFIX + "position_embedding"
     # The table is longer than a window; the rows past it are never read.
     named[positions] = named[positions][: window_frames * _SLOTS]
+    if fine_window_frames is not None:
+        named = {_in_two_resolutions(name): tensor for name, tensor in named.items()}
     load_exactly(connector, named, "state_dict")
     return connector.to(named["projector.proj.weight"].dtype).eval()
 
@@ -162,7 +164,7 @@ def connector_to_release(connector: AudioVisualConnector) -> dict[str, Tensor]:
     named: dict[str, Tensor] = {}
     unknown: list[str] = []
     for name, tensor in connector.state_dict().items():
-        old = _release_name(name)
+        old = _release_name(_in_one_resolution(name))
         if old is None:
             unknown.append(name)
         else:
@@ -181,6 +183,20 @@ def _release_name(name: str) -> str | None:
     stem = name.removesuffix(".weight").removesuffix(".bias")
     old = _OLD_NAMES.get(stem)
     return old and old + name[len(stem) :]
+
+
+def _in_two_resolutions(name: str) -> str:
+    """The name of a tensor where the window encoder has two sets of queries around the Q-Former."""
+    if name == _OUTER["low_query_tokens"]:
+        return _PREFIX + "fine_query_tokens"
+    return _PREFIX + "window_encoder." + name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else name
+
+
+def _in_one_resolution(name: str) -> str:
+    """Undoes :func:`_in_two_resolutions`."""
+    if name == _PREFIX + "fine_query_tokens":
+        return _OUTER["low_query_tokens"]
+    return name.replace(_PREFIX + "window_encoder.", _PREFIX, 1)
 
 
 def _rename(state_dict: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

@@ -32,7 +32,7 @@ def save(model: Any, directory: Path, save_language_model: bool | None, save_enc
     encoders = [
         name
         for name, encoder in model.encoders.items()
-        if _chosen(name, save_encoders, differs(encoder, model._given.get(name, {})))
+        if _chosen(name, save_encoders, differs(encoder, model.given_checksums.get(name, {})))
     ]
     if whole:
         base = base_model(llm)
@@ -83,4 +83,4 @@ def _language_model_differs(model: Any, llm: Any) -> bool:
         base = base_model(llm)
         merged = [f"{name}." for name, layer in base.named_modules() if getattr(layer, "merged", False)]
         stored |= {plain_name(key) for key in base.state_dict() if key.startswith(tuple(merged))}
-    return differs(llm, model._given["language_model"], stored)
+    return differs(llm, model.given_checksums["language_model"], stored)

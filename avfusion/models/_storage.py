@@ -24,11 +24,11 @@ class StoredModel(nn.Module):
     visual_encoder: nn.Module | None
     placeholder_token_id: int
     diversity_loss: DiversityLoss | None
-    _given: dict[str, Checksums | None]
+    given_checksums: dict[str, Checksums | None]
 
     def _settle(self) -> None:
         """Ends the construction: keeps in mind what was given."""
-        self._given = {name: checksums(part) for name, part in self.given_parts.items()}
+        self.given_checksums = {name: checksums(part) for name, part in self.given_parts.items()}
 
     @property
     def given_parts(self) -> dict[str, nn.Module]:
@@ -109,5 +109,5 @@ class StoredModel(nn.Module):
         load_encoders(path, config, model.encoders)
         held = [LANGUAGE_MODEL] if config["language_model"] else []
         for name in [*held, *config["saved_encoders"]]:
-            model._given[name] = None  # there is no other place that it could be taken from again
+            model.given_checksums[name] = None  # there is no other place that it could be taken from again
         return model.eval()

@@ -32,7 +32,7 @@ class TrainedModel(StoredModel):
         same = {
             id(tensor)
             for name, part in self.given_parts.items()
-            for tensor in unchanged(part, self._given[name]).values()
+            for tensor in unchanged(part, self.given_checksums[name]).values()
         }
         return {name for name, value in self.named_parameters(remove_duplicate=False) if id(value) in same}
 

@@ -11,8 +11,8 @@ from avfusion.errors import InvalidValueError
 from avfusion.modules.component import Component
 from avfusion.modules.connector_from_dims import ConnectorFromDims
 from avfusion.modules.input_projections import InputProjections
-from avfusion.modules.sliding_window_projector import SlidingWindowProjector
-from avfusion.modules.streaming.projector import ProjectorState
+from avfusion.modules.projector.sliding_window_projector import SlidingWindowProjector
+from avfusion.modules.projector.state import ProjectorState
 from avfusion.modules.synchroniser.frame_synchroniser import FrameSynchroniser
 from avfusion.modules.synchroniser.state import VISUAL, FrameSynchroniserState
 from avfusion.types import Frames, LLMEmbeddings, StreamedEmbeddings, TokenStream

@@ -14,8 +14,8 @@ from avfusion.modules.connector_sizes import (
     stream_sizes,
     window_sizes,
 )
+from avfusion.modules.projector.sliding_window_projector import SlidingWindowProjector
 from avfusion.modules.qformer.causal_qformer import CausalQFormer
-from avfusion.modules.sliding_window_projector import SlidingWindowProjector
 from avfusion.modules.synchroniser.frame_synchroniser import FrameSynchroniser
 from avfusion.modules.synchroniser.state import VISUAL
 from avfusion.types import AudioEncoder, RegularAudioEncoder, VisualEncoder

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from avfusion.errors import ConformanceError
+from avfusion.types.structure import missing
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 
@@ -73,6 +74,12 @@ class Exam:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 hint = f"set self.{name} in __init__"
                 self.fail("protocol", f"{name} must be a whole number of at least 1", repr(value), hint)
+
+    def check_protocol(self, protocol: type, hint: str) -> None:
+        """Whether the part satisfies a Protocol; the failure names what it lacks."""
+        lacking = missing(self.part, protocol)
+        if lacking:
+            self.fail("protocol", f"it must be a {protocol.__name__}", f"none of {', '.join(lacking)}", hint)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Floating parameters by name; none of a part that is no module."""

@@ -24,7 +24,7 @@ def check_streaming_window_encoder(
     properties, in the order in which they are checked:
 
     ========== ====================================================================================================
-    protocol   it has ``initial_state``, ``step`` and ``flush``
+    protocol   it has ``initial_state``, ``step`` and ``flush``, with the arguments that the Protocol names
     state      a state is a tree of tuples and tensors whose first axis is the row
     stream     however windows are cut into steps, ``flush`` gives what the call gives for the frames so far
     snapshot   a step changes neither the state that it got nor what that state gives
@@ -56,10 +56,7 @@ def check_streaming_window_encoder(
     """
     exam = Exam(encoder, tolerance)
     exam.check_numbers("num_queries", "output_dim")
-    if not isinstance(encoder, StreamingWindowEncoder):
-        lacks = [name for name in ("initial_state", "step", "flush") if not hasattr(encoder, name)]
-        rule, hint = "it must have initial_state, step and flush", "a stream can use it without: it gets whole windows"
-        exam.fail("protocol", rule, f"no {lacks[0]}", hint)
+    exam.check_protocol(StreamingWindowEncoder, "a stream can use it without: it gets whole windows")
     size = window_size(encoder, input_dim, tokens_per_frame, window_frames)
     tokens, mask = some_windows(exam, size)
     with exam.evaluating(), torch.no_grad():

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from avfusion.errors import ConformanceError, InvalidValueError
 from avfusion.testing._exam import Exam
+from avfusion.testing._offers import OFFERS
+from avfusion.types import ShortWindowEncoder, WindowEncoder
 
 
 class WindowSize(NamedTuple):
@@ -38,9 +40,12 @@ def check_window_encoder(
     repeatable    the same windows give the same states
     independence  a window gives beside others what it gives alone
     masked        masked tokens do not matter: a window whose last frames are masked gives what the shorter one gives,
-                  for encoders that take one; others look at the mask
-    shared frames where ``shares_frames`` says so: masked places may hold anything, no mask means that all is real, and
-                  ``frame_index`` gives what the windows spelled out give
+                  for encoders that take one, as a :class:`~avfusion.ShortWindowEncoder` must; others look at the mask
+    shared frames of a :class:`~avfusion.SharedFrameWindowEncoder`: masked places may hold anything, no mask means that
+                  all is real, and ``frame_index`` gives what the windows spelled out give
+    query sets    of a :class:`~avfusion.QuerySetWindowEncoder`: other queries give a state each
+    conditioning  of a :class:`~avfusion.ConditionedWindowEncoder`: masked tokens of an instruction do not matter, and a
+                  window's instruction reaches no other window
     nothing real  a window in which nothing is real is finite and leaves gradients finite; the projector puts zeros
                   for its states
     no windows    no windows give no states, ``(0, num_queries, output_dim)``
@@ -78,6 +83,7 @@ def check_window_encoder(
     """
     exam = Exam(encoder, tolerance)
     exam.check_numbers("num_queries", "output_dim")
+    exam.check_protocol(WindowEncoder, "name the arguments as the Protocol does")
     size = window_size(encoder, input_dim, tokens_per_frame, window_frames)
     tokens, mask = some_windows(exam, size)
     names = ["protocol", "output", "repeatable", "independence", "masked"]
@@ -85,9 +91,10 @@ def check_window_encoder(
         states = _check_output(exam, tokens, mask)
         _check_independence(exam, tokens, mask, states)
         _check_masked(exam, tokens, mask, states)
-        if getattr(encoder, "shares_frames", False):
-            _check_shared_frames(exam, tokens, mask, states)
-            names.append("shared frames")
+        for name, protocol, check in OFFERS:
+            if isinstance(encoder, protocol):
+                check(exam, tokens, mask, states)
+                names.append(name)
         _check_nothing_real(exam, tokens, mask)
         _check_no_windows(exam, tokens, mask)
         _check_gradients(exam, tokens, mask)
@@ -150,12 +157,13 @@ def _check_independence(exam: Exam, tokens: Tensor, mask: Tensor, states: Tensor
 
 
 def _check_masked(exam: Exam, tokens: Tensor, mask: Tensor, states: Tensor) -> None:
-    takes_short = getattr(exam.part, "takes_short_windows", None)
+    takes_short = isinstance(exam.part, ShortWindowEncoder)
+    count = exam.part.frame_multiple if takes_short else 1
     hint = "leave masked tokens out of averages and attention"
-    if takes_short is not False and tokens.shape[1] > 1:
+    if count < tokens.shape[1]:
         rule = "a window with masked frames at its end must give what the window without them gives"
         try:
-            short = exam.run("masked", rule, hint, exam.part, tokens[2:3, :1], mask[2:3, :1])
+            short = exam.run("masked", rule, hint, exam.part, tokens[2:3, :count], mask[2:3, :count])
         except ConformanceError:
             if takes_short:
                 raise
@@ -170,29 +178,6 @@ def _check_masked(exam: Exam, tokens: Tensor, mask: Tensor, states: Tensor) -> N
     if exam.difference(exam.part(tokens, torch.ones_like(mask)), states) is None:
         rule = "masked tokens must not count as tokens of zeros"
         exam.fail("masked", rule, "the same states whatever the mask says", hint)
-
-
-def _check_shared_frames(exam: Exam, tokens: Tensor, mask: Tensor, states: Tensor) -> None:
-    name = "shared frames"
-
-    def compare(rule: str, hint: str, found: Tensor, wanted: Tensor) -> None:
-        difference = exam.difference(found, wanted)
-        if difference is not None:
-            exam.fail(name, rule, f"a difference of {difference:.2g}", hint)
-
-    rule, hint = "with shares_frames masked places may hold anything", "clear them first: torch.where(mask, tokens, 0)"
-    spoilt = torch.where(mask[..., None], tokens, torch.nan)
-    compare(rule, hint, exam.run(name, rule, hint, exam.part, spoilt, mask), states)
-    rule, hint = "with shares_frames the mask None must mean that all is real", "take mask=None"
-    compare(rule, hint, exam.run(name, rule, hint, exam.part, tokens[:1], None), states[:1])
-    rule, hint = (
-        "frame_index must give what the windows spelled out give",
-        "gather tokens[frame_index] where it is given",
-    )
-    index = torch.arange(mask[..., 0].numel(), device=mask.device).view(mask.shape[:2])
-    index, rows, kept = index.flip(0), tokens.flatten(0, 1), mask.flip(0)
-    found = exam.run(name, rule, hint, exam.part, rows, kept, frame_index=index)
-    compare(rule, hint, found, states.flip(0))
 
 
 def _check_nothing_real(exam: Exam, tokens: Tensor, mask: Tensor) -> None:

@@ -12,20 +12,30 @@ from avfusion.types.protocols import (
     AudioEncoder,
     RegularAudioEncoder,
     StreamingAudioEncoder,
-    StreamingWindowEncoder,
     VisualEncoder,
-    WindowEncoder,
 )
 from avfusion.types.state import map_state, state_from_tensors, state_tensors
 from avfusion.types.streaming import FinalisedFrames, StreamedEmbeddings
 from avfusion.types.tokens import Frames, LLMEmbeddings, TokenStream, Windows
+from avfusion.types.window_encoders import (
+    ConditionedWindowEncoder,
+    QuerySetWindowEncoder,
+    SharedFrameWindowEncoder,
+    ShortWindowEncoder,
+    StreamingWindowEncoder,
+    WindowEncoder,
+)
 
 __all__ = [
     "AudioEncoder",
+    "ConditionedWindowEncoder",
     "FinalisedFrames",
     "Frames",
     "LLMEmbeddings",
+    "QuerySetWindowEncoder",
     "RegularAudioEncoder",
+    "SharedFrameWindowEncoder",
+    "ShortWindowEncoder",
     "StreamedEmbeddings",
     "StreamingAudioEncoder",
     "StreamingWindowEncoder",

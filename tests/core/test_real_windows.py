@@ -194,11 +194,14 @@ def test_chunks_are_as_large_as_asked(grad, given) -> None:
     assert calls == ([(2, 4), (2, 4), (1, 4)] if given else [(5, 4)])
 
 
-def test_without_gradients_a_chunk_has_a_bounded_number_of_elements() -> None:
+def test_without_gradients_a_chunk_has_a_bounded_number_of_elements(monkeypatch) -> None:
     module = projector(window=1)
     frames = Frames.from_rate(torch.empty(1, 500_010, SLOTS, DIM, dtype=torch.float64), 2.0)
     seen: list[int] = []
-    module._encode = lambda tokens, *rest: seen.append(tokens.shape[0]) or tokens.new_zeros(len(tokens), 2, 4)
+    monkeypatch.setattr(
+        "avfusion.modules.projector.window_encoding.encode_windows",
+        lambda encoder, offers, tokens, *rest: seen.append(tokens.shape[0]) or tokens.new_zeros(len(tokens), 2, 4),
+    )
     with torch.no_grad():
         module(frames)
     assert len(seen) == 2

@@ -207,6 +207,7 @@ def test_every_tensor_of_any_sizes_is_used(
         assert left[places[0]].dtype == dtype
     assert isinstance(connector.projector, MultiResolutionProjector) == bool(fine)
     encoder = connector.projector.window_encoder
+    encoder = encoder.window_encoder if fine else encoder
     assert encoder.causal_direction == (direction if causal else None)
     assert len(encoder.layers) == layers
     out = connector(

@@ -58,11 +58,52 @@ class WholeWindows(Pool):
 
 
 class ClaimsShort(WholeWindows):
-    takes_short_windows = True
+    frame_multiple = 1
 
 
 class ClaimsToShare(Pool):
-    shares_frames = True
+    def forward(self, tokens: Tensor, mask: Tensor, *, frame_index: Tensor | None = None) -> Tensor:
+        return super().forward(tokens, mask)
+
+
+class OwnQueriesOnly(Pool):
+    def forward(self, tokens: Tensor, mask: Tensor, *, queries: Tensor | None = None) -> Tensor:
+        return super().forward(tokens, mask)
+
+
+class HearsPadding(Pool):
+    instruction_dim = 3
+
+    def forward(
+        self,
+        tokens: Tensor,
+        mask: Tensor,
+        *,
+        instruction: Tensor | None = None,
+        instruction_mask: Tensor | None = None,
+    ) -> Tensor:
+        states = super().forward(tokens, mask)
+        return states if instruction is None else states + instruction.mean((1, 2))[:, None, None]
+
+
+class HearsAll(HearsPadding):
+    def forward(
+        self,
+        tokens: Tensor,
+        mask: Tensor,
+        *,
+        instruction: Tensor | None = None,
+        instruction_mask: Tensor | None = None,
+    ) -> Tensor:
+        states = Pool.forward(self, tokens, mask)
+        if instruction is not None and instruction_mask is not None:
+            instruction = torch.where(instruction_mask[..., None], instruction, 0)
+        return states if instruction is None else states + instruction.mean()
+
+
+class OneArgument(Pool):
+    def forward(self, tokens: Tensor) -> Any:
+        return tokens
 
 
 class NaNWhereNothingIsReal(Pool):
@@ -102,6 +143,10 @@ BROKEN = [
     (CountsMasked, "masked", r"what the window without them gives, found a difference of .*leave masked tokens out"),
     (WholeWindows, "masked", r"must not count as tokens of zeros, found the same states whatever the mask says"),
     (ClaimsShort, "masked", r"the window without them gives, found RuntimeError"),
+    (OneArgument, "protocol", r"must be a WindowEncoder, found none of a 2nd argument of its call; name the arguments"),
+    (OwnQueriesOnly, "query sets", r"3 queries must give states of shape \(4, 3, 8\), found shape \(4, 2, 8\)"),
+    (HearsPadding, "conditioning", r"masked tokens of an instruction must not matter, found a difference of nan"),
+    (HearsAll, "conditioning", r"a window's instruction must reach no other window, found a difference of"),
     (ClaimsToShare, "shared frames", r"masked places may hold anything, found a difference of nan; clear them first"),
     (
         NaNWhereNothingIsReal,
@@ -167,13 +212,19 @@ class WritesIntoTheState(CausalQFormer):
 
 
 class SharesRows(CausalQFormer):
-    def flush(self, state: Any, **guide: Any) -> Tensor:
-        states = super().flush(state, **guide)
+    def flush(self, state: Any, **conditioning: Any) -> Tensor:
+        states = super().flush(state, **conditioning)
         return states + 0.1 * (len(states) - 4)
 
 
+class OtherStep(CausalQFormer):
+    def step(self, tokens: Tensor, state: Any, lengths: Any = None) -> Any:
+        return super().step(tokens, state)
+
+
 STREAMS = [
-    (Pool, "protocol", r"must have initial_state, step and flush, found no initial_state; a stream can use it without"),
+    (OtherStep, "protocol", r"must be a StreamingWindowEncoder, found none of the argument mask of step; a stream can"),
+    (Pool, "protocol", r"must be a StreamingWindowEncoder, found none of initial_state, step, flush; a stream can use"),
     (UnnamedState, "state", r"first axis is the row, found InvalidTypeError: state: must be a tree of tuples"),
     (RowsLast, "state", r"found mask of shape \(2, 4\) for 4 rows"),
     (ForgetsTheMask, "stream", r"the call gives for the frames so far, found a difference of .* after 5 of 5 frames"),

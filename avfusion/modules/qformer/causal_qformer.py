@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 from avfusion._shapes import Bool, Float, Int
@@ -16,7 +17,6 @@ from avfusion.modules.component import Component
 from avfusion.modules.qformer.inputs import check_new_frames, check_queries, check_windows
 from avfusion.modules.qformer.instruction_embedding import InstructionEmbedding
 from avfusion.modules.qformer.layer import CausalQFormerLayer
-from avfusion.modules.qformer.query_states import first_states
 from avfusion.modules.qformer.state import CausalQFormerState, LayerCache, empty_state
 from avfusion.modules.qformer.window_tokens import WindowTokens, embed_tokens, next_places
 from avfusion.types.state import as_rows, put_rows
@@ -192,13 +192,10 @@ class CausalQFormer(Component):
         window = self._embed(tokens, mask, frame_index)
         return self._read(window, queries, instruction, instruction_mask)
 
-    shares_frames = True
-    """Whether windows may be given as rows of frames that they share."""
-
     @property
-    def takes_short_windows(self) -> bool:
-        """Whether a window with fewer frames gives what it gives with masked ones behind them."""
-        return self.padding == "masked"
+    def frame_multiple(self) -> int:
+        """Short windows have a multiple of so many frames, and give what they give with masked ones behind them."""
+        return 1 if self.padding == "masked" else self.window_frames
 
     def initial_state(self, batch_size: int = 1) -> CausalQFormerState:
         """One window without frames a row.
@@ -322,7 +319,7 @@ class CausalQFormer(Component):
         queries = self.query_tokens if queries is None else queries
         check_queries(queries, self.output_dim)
         window = self._embed(tokens, mask, whole=True)
-        states, state_mask = self._first_states(window, queries, instruction, instruction_mask)
+        states, state_mask = self._first_states(window.tokens.shape[0], queries, instruction, instruction_mask)
         maps = []
         for layer in cast("Iterable[CausalQFormerLayer]", self.layers):
             attending = layer.self_attention(states, states, key_mask=state_mask)[:, : len(queries)]
@@ -361,17 +358,27 @@ class CausalQFormer(Component):
         )
 
     def _first_states(
-        self, window: WindowTokens, queries: Tensor, instruction: Tensor | None, instruction_mask: Tensor | None
+        self, windows: int, queries: Tensor, instruction: Tensor | None, instruction_mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        return first_states(
-            queries,
-            window.tokens.shape[0],
-            instruction,
-            instruction_mask,
-            norm=self.query_norm,
-            dropout=self.dropout,
-            embedding=self.instruction_embedding,
-        )
+        """What the first layer gets beside the tokens of ``windows`` windows: states, and their mask."""
+        embedding, states = self.instruction_embedding, self.query_norm(queries)[None]
+        if instruction is None and instruction_mask is not None:
+            raise InvalidValueError("instruction_mask: must come with an instruction, found none")
+        if embedding is None:
+            if instruction is not None:
+                raise InvalidValueError("instruction: this CausalQFormer was built without instruction_dim")
+            if self.training and self.dropout.p:  # each window drops other parts of its queries
+                states = states.expand(windows, -1, -1)
+            return self.dropout(states), None
+        if instruction is None:  # no tokens, so that the embedding's parameters still get a (zero) gradient
+            instruction = queries.new_empty(windows, 0, embedding.input_dim)
+        if instruction.shape[0] != windows:
+            raise InvalidValueError(
+                f"instruction: must be of {windows} windows, found shape {tuple(instruction.shape)}"
+            )
+        embedded, mask = self.query_norm(embedding(instruction, instruction_mask)), instruction_mask
+        states = torch.cat([states.expand(windows, -1, -1), embedded], 1)
+        return self.dropout(states), None if mask is None else pad(mask, (len(queries), 0), value=True)
 
     def _read(
         self,
@@ -382,7 +389,7 @@ class CausalQFormer(Component):
         caches: tuple[LayerCache, ...] | None = None,
     ) -> Tensor:
         """The states of windows, of which ``window`` and ``caches`` hold the tokens."""
-        states, state_mask = self._first_states(window, queries, instruction, instruction_mask)
+        states, state_mask = self._first_states(window.tokens.shape[0], queries, instruction, instruction_mask)
         if caches is not None and not caches[0].cross.key.shape[1]:
             return states.new_zeros(window.tokens.shape[0], *queries.shape)
         states, _ = self._run_layers(states, state_mask, window, len(queries), caches)

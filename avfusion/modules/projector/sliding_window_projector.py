@@ -1,16 +1,14 @@
 """Sliding windows of frames to language model embeddings."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from avfusion._shapes import Bool, Float, Int
-from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.errors import InvalidValueError
 from avfusion.functional.windows import (
-    WindowLayout,
     check_window,
     cut_windows,
     lay_windows,
@@ -18,17 +16,15 @@ from avfusion.functional.windows import (
     spread_over_positions,
 )
 from avfusion.modules.component import Component
+from avfusion.modules.projector.computed_windows import ComputedWindows, collect_windows
+from avfusion.modules.projector.frame_buffer import FrameBuffer
+from avfusion.modules.projector.offers import Offers, instruction_arguments
+from avfusion.modules.projector.open_windows import advance_windows
+from avfusion.modules.projector.schedule import clip_progress, make_schedule
+from avfusion.modules.projector.state import ProjectorState, empty_state
+from avfusion.modules.projector.window_encoding import WindowEncoding, is_sharded
 from avfusion.modules.qformer.causal_qformer import CausalQFormer
-from avfusion.modules.real_windows import WindowRows, is_sharded, window_batches
-from avfusion.modules.streaming.projector import ProjectorState, nothing_seen, take_step
-from avfusion.types import (
-    Frames,
-    LLMEmbeddings,
-    StreamedEmbeddings,
-    StreamingWindowEncoder,
-    WindowEncoder,
-    Windows,
-)
+from avfusion.types import Frames, LLMEmbeddings, StreamedEmbeddings, Windows
 from avfusion.types.clock import check_rate, frames_until
 from avfusion.types.state import as_rows, put_rows
 
@@ -43,7 +39,9 @@ class SlidingWindowProjector(Component):
 
     Args:
         window_encoder: any module that satisfies :class:`~avfusion.WindowEncoder`; a
-            :class:`~avfusion.CausalQFormer` of the paper's sizes without it.
+            :class:`~avfusion.CausalQFormer` of the paper's sizes without it. What more it offers is used: see
+            :class:`~avfusion.ConditionedWindowEncoder`, :class:`~avfusion.SharedFrameWindowEncoder`,
+            :class:`~avfusion.ShortWindowEncoder` and :class:`~avfusion.StreamingWindowEncoder`.
         window_frames: frames a window, :math:`K`.
         stride_frames: frames from one window's start to the next's, :math:`s`; ``window_frames`` without it. Smaller
             ones overlap.
@@ -53,6 +51,7 @@ class SlidingWindowProjector(Component):
         checkpoint_chunks: in training, keep only each chunk's inputs, and compute it again in the backward pass.
 
     Raises:
+        InvalidTypeError: a module that is no window encoder; the message names what it lacks.
         InvalidValueError: a stride that leaves frames out, windows longer than the encoder takes, chunks of none.
 
     Example:
@@ -96,11 +95,8 @@ class SlidingWindowProjector(Component):
             raise InvalidValueError(f"chunk_windows: must be at least 1, found {chunk_windows}")
         stride = window_frames if stride_frames is None else stride_frames
         check_window(window_frames, stride)
-        encoder = CausalQFormer(window_frames=window_frames) if window_encoder is None else window_encoder
-        if not isinstance(encoder, WindowEncoder):
-            raise InvalidTypeError(
-                f"window_encoder: must be callable and have num_queries and output_dim, found {type(encoder).__name__}"
-            )
+        encoder: Any = CausalQFormer(window_frames=window_frames) if window_encoder is None else window_encoder
+        self.offers = Offers.of(encoder)
         longest = getattr(encoder, "window_frames", window_frames)
         if window_frames > longest:
             raise InvalidValueError(f"window_frames: the window encoder takes at most {longest}, found {window_frames}")
@@ -194,8 +190,9 @@ class SlidingWindowProjector(Component):
     ) -> Float[Tensor, "window query hidden"]:
         """The states of every window, all computed at once; zero for masked windows."""
         rows = torch.arange(windows.window_mask.numel(), device=windows.window_mask.device)
-        guide = self._guide(rows // max(windows.window_mask.shape[1], 1), instruction, instruction_mask)
-        states = self._encode(windows.tokens, windows.mask, guide)
+        encoding = self._encoding(instruction, instruction_mask)
+        conditioning = encoding.conditioning(rows // max(windows.window_mask.shape[1], 1))
+        states = encoding.encode(windows.tokens, windows.mask, conditioning)
         return states.masked_fill(~windows.window_mask.flatten()[:, None, None], 0)
 
     def forward(
@@ -228,7 +225,8 @@ class SlidingWindowProjector(Component):
         else:
             layout = lay_windows(frames, self.window_frames, self.stride_frames)
             spans, window_mask = layout.spans, layout.mask.any(-1)
-            states, embeddings = self._encode_real(frames, layout, instruction, instruction_mask)
+            clips = torch.arange(len(window_mask), device=window_mask.device)
+            states, embeddings = self._encoding(instruction, instruction_mask).encode_real(frames, layout, clips)
         batch, count = window_mask.shape
         return LLMEmbeddings(
             embeddings=embeddings.reshape(batch, count * self.num_queries, self.llm_dim),
@@ -238,7 +236,7 @@ class SlidingWindowProjector(Component):
         )
 
     def initial_state(self, batch_size: int = 1) -> ProjectorState:
-        """Clips of which no frame has come yet.
+        """Clips without frames.
 
         Args:
             batch_size: clips.
@@ -246,7 +244,10 @@ class SlidingWindowProjector(Component):
         Raises:
             InvalidValueError: a window encoder that cannot stream; the message says why.
         """
-        return nothing_seen(self, batch_size)
+        places = -(-self.window_frames // self.stride_frames)  # windows of a clip that are open at a time
+        encoder: Any = self.window_encoder
+        memory = encoder.initial_state(batch_size * places) if self.offers.streaming else ()
+        return empty_state(memory, batch_size, places, self.proj.weight)
 
     def step(
         self,
@@ -307,9 +308,28 @@ class SlidingWindowProjector(Component):
             raise InvalidValueError(f"frames: must be of {batch} clips, found {frames.tokens.shape[0]}")
         over = torch.zeros(batch, dtype=torch.bool, device=state.first.device)
         over = over if end is None else as_rows(end, batch, "end", over.device)
-        out, after = take_step(
-            self, frames, state, lengths=lengths, end=over, unfinished=unfinished, given=(instruction, instruction_mask)
+        encoding = self._encoding(instruction, instruction_mask)
+        clips = clip_progress(frames, state, lengths, over)
+        schedule = make_schedule(
+            clips, self.window_frames, self.stride_frames, incremental=self.offers.streaming, unfinished=unfinished
         )
+        buffer = FrameBuffer.of(frames, state, clips)
+        computed, windows = advance_windows(encoding, schedule.advances, buffer, state.windows)
+        computed += encoding.encode_full(schedule.full, schedule.num_real, buffer)
+
+        nothing = self._no_windows(buffer)
+        most = max(map(len, schedule.finished), default=0)
+        out = StreamedEmbeddings(
+            collect_windows(computed, schedule.finished, most, nothing),
+            collect_windows(computed, schedule.unfinished, 1, nothing) if unfinished else None,
+            state.first.new_zeros(batch, 0),
+        )
+        pending = [range(*pair) for pair in zip(schedule.first, schedule.num_real, strict=True)]
+        numbers = (schedule.first, schedule.num_frames, schedule.num_real, schedule.next_window)
+        counts = torch.tensor(numbers, dtype=torch.int64, device=state.first.device).view(4, batch)
+        tokens, mask, spans = buffer.gather(range(batch), pending)
+        first, num_frames, num_real, next_window = counts.unbind()
+        after = ProjectorState(tokens, mask, spans, first, num_frames, num_real, next_window, windows)
         return out, after if end is None else self.reset(after, over)
 
     def flush(
@@ -334,76 +354,25 @@ class SlidingWindowProjector(Component):
         chosen = as_rows(rows, state.first.shape[0], "rows", state.first.device).nonzero().flatten()
         return put_rows(state, chosen, self.initial_state(len(chosen)))
 
-    @property
-    def _grows(self) -> bool:
-        """Whether the window encoder takes windows frame by frame."""
-        return isinstance(self.window_encoder, StreamingWindowEncoder)
+    def _encoding(self, instruction: Tensor | None, instruction_mask: Tensor | None) -> WindowEncoding:
+        return WindowEncoding(
+            self.window_encoder,
+            self.proj,
+            self.offers,
+            self.window_frames,
+            self.stride_frames,
+            self.chunk_windows,
+            self.checkpoint_chunks,
+            self._compiled,
+            self._compiled and self._windows_vary,
+            instruction_arguments(
+                self.window_encoder, self.offers, instruction=instruction, instruction_mask=instruction_mask
+            ),
+        )
 
-    def _growth_kind(self, absorbed: int) -> int:
-        """Windows of one kind can be appended to together."""
-        return 0
-
-    def _empty_memory(self, rows: int) -> Any:
-        return cast("StreamingWindowEncoder", self.window_encoder).initial_state(rows) if self._grows else ()
-
-    def _append(self, memory: Any, tokens: Tensor, mask: Tensor | None, absorbed: int, guide: dict[str, Tensor]) -> Any:
-        """The memory of windows with frames behind what they hold; how many that is, is known for one kind."""
-        return cast("StreamingWindowEncoder", self.window_encoder).step(tokens, memory, mask=mask)[1]
-
-    def _read(self, memory: Any, absorbed: int, guide: dict[str, Tensor]) -> Float[Tensor, "window query hidden"]:
-        """The states of windows as they stand."""
-        encoder = cast("StreamingWindowEncoder", self.window_encoder)
-        return encoder.flush(memory, **guide)
-
-    def _encode_real(
-        self, frames: Frames, layout: WindowLayout, instruction: Tensor | None, instruction_mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """States and embeddings of every window, of which only the real ones are computed."""
-        total, count = layout.mask[..., 0].numel(), layout.mask.shape[1]
-        states, embeddings = WindowRows(total), WindowRows(total)
-        overlapping = self.stride_frames < self.window_frames and getattr(self.window_encoder, "shares_frames", False)
-        for batch in window_batches(
-            frames,
-            layout,
-            multiple=self._frames_multiple,
-            chunk_windows=self.chunk_windows,
-            shares_frames=overlapping and not self._compiled,
-            alike=self._compiled,
-        ):
-            guide = self._guide(batch.windows // max(count, 1), instruction, instruction_mask)
-            if self._compiled and self._windows_vary and len(batch.windows) > 1:
-                for value in (batch.tokens, batch.mask, *guide.values()):
-                    torch._dynamo.maybe_mark_dynamic(value, 0)
-            arguments = (batch.tokens, batch.mask, guide, batch.frame_index)
-            if self.checkpoint_chunks and torch.is_grad_enabled():
-                encoded = checkpoint(self._encode, *arguments, use_reentrant=False)
-            else:
-                encoded = self._encode(*arguments)
-            states.put(batch.windows, encoded)
-            embeddings.put(batch.windows, self.proj(encoded))
-        return states.collect(), embeddings.collect()
-
-    @property
-    def _frames_multiple(self) -> int:
-        """Short windows have a multiple of so many frames."""
-        return 1 if getattr(self.window_encoder, "takes_short_windows", False) else self.window_frames
-
-    def _encode(
-        self,
-        tokens: Tensor,
-        mask: Tensor | None,
-        guide: dict[str, Tensor],
-        frame_index: Tensor | None = None,
-    ) -> Float[Tensor, "window query hidden"]:
-        """The window encoder's states of windows, or of windows of shared frames."""
-        if frame_index is not None:
-            return self.window_encoder(tokens, mask, frame_index=frame_index, **guide)
-        if not getattr(self.window_encoder, "shares_frames", False):  # the protocol promises no more than this
-            mask = torch.ones(tokens.shape[:3], dtype=torch.bool, device=tokens.device) if mask is None else mask
-            tokens = torch.where(mask[..., None], tokens, 0)
-        return self.window_encoder(tokens, mask, **guide)
-
-    def _guide(self, clips: Tensor, instruction: Tensor | None, mask: Tensor | None) -> dict[str, Tensor]:
-        """The instruction of each window's clip."""
-        given = {"instruction": instruction, "instruction_mask": mask}
-        return {name: value[clips.to(value.device)] for name, value in given.items() if value is not None}
+    def _no_windows(self, buffer: FrameBuffer) -> ComputedWindows:
+        """No windows of this module, of the dtype of a stream's frames."""
+        like = buffer.tokens if buffer.tokens.shape[2] else self.proj.weight
+        states = like.new_zeros(0, self.num_queries, self.states_dim)
+        embeddings = like.new_zeros(0, self.num_queries, self.llm_dim)
+        return ComputedWindows([], [], states, embeddings, buffer.spans.new_zeros(0, 2))

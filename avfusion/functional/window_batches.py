@@ -1,10 +1,10 @@
-"""Real windows through a window encoder: grouped, in chunks, and back to their places."""
+"""Real windows in the chunks in which they are encoded, and their results back in place."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from avfusion.functional.packing import WindowGroup, group_mask, group_windows
 from avfusion.functional.windows import WindowLayout
@@ -32,20 +32,6 @@ class WindowBatch(NamedTuple):
     frame_index: Tensor | None
 
 
-def is_sharded(*modules: nn.Module | None) -> bool:
-    """Whether FSDP2 or ZeRO-3 splits parameters of any of them: then every process must call them equally often.
-
-    Example:
-        >>> import torch
-        >>> from avfusion.modules import is_sharded
-        >>> is_sharded(torch.nn.Linear(2, 2), None)
-        False
-    """
-    marks = ("device_mesh", "ds_id")  # of a DTensor, which is slow to import, and of DeepSpeed
-    parameters = (parameter for module in modules if module is not None for parameter in module.parameters())
-    return any(hasattr(parameter, mark) for parameter in parameters for mark in marks)
-
-
 class WindowRows:
     """What is computed of some windows, put where it belongs among all of them; zero elsewhere."""
 
@@ -55,7 +41,7 @@ class WindowRows:
         self._rows: Tensor | None = None
 
     def put(self, windows: Tensor, values: Tensor) -> None:
-        """Keeps ``values`` ``(window, ...)``."""
+        """Adds ``values`` ``(window, ...)``."""
         if torch.is_grad_enabled():
             self._parts.append((windows, values))
             return
@@ -78,21 +64,22 @@ def window_batches(
     *,
     multiple: int,
     chunk_windows: int | None,
-    shares_frames: bool,
-    alike: bool = False,
+    share_frames: bool,
+    fixed_shape: bool = False,
 ) -> Iterator[WindowBatch]:
-    """The real windows of a batch, in the portions in which they are encoded; at least one, which may be empty.
+    """The real windows of a batch, in chunks that are encoded at once; at least one chunk, which may be empty.
 
     Args:
         frames: the batch.
         layout: its windows.
         multiple: frames of a window are a multiple of this, or all.
-        chunk_windows: windows of a portion; without it, what is fastest where no gradients are wanted, else all alike.
-        shares_frames: whether the encoder takes frames that windows share.
-        alike: whether all portions must have the same form, but for the number of their windows.
+        chunk_windows: windows of a chunk; without it, what is fastest where no gradients are wanted, else all that have
+            equally many frames.
+        share_frames: whether the encoder gets frames that windows share.
+        fixed_shape: whether all chunks must have the same shape but for the number of their windows.
     """
     flat, device = frames.tokens.flatten(0, 1), frames.tokens.device
-    groups = group_windows(frames, layout, multiple=multiple, alike=alike)
+    groups = group_windows(frames, layout, multiple=multiple, fixed_shape=fixed_shape)
     if not groups:  # parameters get their (zero) gradients from windows that are not there
         none = torch.zeros(0, dtype=torch.int64, device=device)
         tokens = flat[none].unsqueeze(1).expand(-1, layout.frames.shape[1], -1, -1)
@@ -100,17 +87,17 @@ def window_batches(
     for group in groups:
         size = _chunk_size(flat, group) if chunk_windows is None else chunk_windows
         # Cut from one gathered tensor, gradients come back in one piece rather than one of full size for each chunk.
-        gathered = _gather(flat, group) if flat.requires_grad and not (shares_frames or alike) else None
+        gathered = _gather(flat, group) if flat.requires_grad and not (share_frames or fixed_shape) else None
         start = 0
         for part in group.chunks(size):
             mask = group_mask(frames, layout, part)
             index = None
-            if shares_frames:
+            if share_frames:
                 tokens, index = _share(frames, layout, part)
             elif gathered is not None:
                 tokens = gathered[start : start + len(part.windows)]
                 start += len(part.windows)
-            elif alike:  # compiled code would tell views of different tensors apart
+            elif fixed_shape:  # compiled code would tell views of different tensors apart
                 tokens = flat[part.frames.to(device)]
             else:
                 tokens = _gather(flat, part)

@@ -1,0 +1,62 @@
+"""Windows that a step has computed, put where they belong in its output."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from avfusion.functional.window_batches import WindowRows
+from avfusion.functional.windows import spread_over_positions
+from avfusion.types import LLMEmbeddings
+
+
+class ComputedWindows(NamedTuple):
+    """Some windows.
+
+    Attributes:
+        clips: the clip of each.
+        windows: its number in the clip.
+        states: ``(window, query, hidden)``.
+        embeddings: ``(window, query, llm_dim)``.
+        spans: ``(window, 2)`` seconds.
+    """
+
+    clips: Sequence[int]
+    windows: Sequence[int]
+    states: Tensor
+    embeddings: Tensor
+    spans: Tensor
+
+
+def collect_windows(
+    computed: Sequence[ComputedWindows], wanted: Sequence[range], count: int, nothing: ComputedWindows
+) -> LLMEmbeddings:
+    """Embeddings of the wanted windows of each clip, its first ones first; masked where there are none.
+
+    Args:
+        computed: windows, the wanted ones among them.
+        wanted: numbers of windows, for each clip.
+        count: windows that each clip has room for.
+        nothing: no windows, of the right dtypes and widths.
+    """
+    rows = [WindowRows(len(wanted) * count) for _ in range(3)]
+    places = [
+        [place for place, window in enumerate(part.windows) if window in wanted[part.clips[place]]] for part in computed
+    ]
+    some = [(part, chosen) for part, chosen in zip(computed, places, strict=True) if chosen]
+    for part, chosen in some or [(nothing, [])]:
+        targets = [part.clips[at] * count + part.windows[at] - wanted[part.clips[at]].start for at in chosen]
+        target, index = (
+            torch.tensor(numbers, dtype=torch.int64, device=part.states.device) for numbers in (targets, chosen)
+        )
+        for to, values in zip(rows, (part.states, part.embeddings, part.spans), strict=True):
+            to.put(target, values.index_select(0, index))
+    states, embeddings, spans = (each.collect() for each in rows)
+    spans, queries = spans.unflatten(0, (len(wanted), count)), states.shape[1]
+    return LLMEmbeddings(
+        embeddings=embeddings.reshape(len(wanted), count * queries, embeddings.shape[2]),
+        mask=spread_over_positions(spans[..., 1] > spans[..., 0], queries),
+        spans=spread_over_positions(spans, queries),
+        query_states=states,
+    )

@@ -31,7 +31,8 @@ class InputProjections(nn.ModuleDict):
         if mapped:
             like = next(iter(mapped.values())).tokens
             for name in self:
-                mapped.setdefault(name, self._empty(name, like))
+                if name not in mapped:
+                    mapped[name] = self._empty(name, like)
         return {name: self.project(name, value) for name, value in mapped.items()}
 
     def project(self, name: str, value: T) -> T:

@@ -54,6 +54,9 @@ def test_results_outlive_the_next_replay() -> None:
                 assert_near([one], [two], ERRORS[torch.bfloat16])
 
 
+@pytest.mark.xfail(
+    torch.__version__.startswith("2.11"), reason="Triton 3.6 fails at a kernel of the alignment", strict=False
+)
 def test_whole_connector_in_one_graph() -> None:
     module = connector().to(BEST)
     compiled = torch.compile(module, fullgraph=True)

@@ -25,9 +25,16 @@ def is_sharded(*modules: nn.Module | None) -> bool:
         >>> is_sharded(torch.nn.Linear(2, 2), None)
         False
     """
-    marks = ("device_mesh", "ds_id")  # of a DTensor, which is slow to import, and of DeepSpeed
-    parameters = (parameter for module in modules if module is not None for parameter in module.parameters())
-    return any(hasattr(parameter, mark) for parameter in parameters for mark in marks)
+    # By hand, because Module.parameters(), which looks for names and repetitions, takes as long as some kernels do.
+    left = [module for module in modules if module is not None]
+    while left:
+        module = left.pop()
+        for parameter in module._parameters.values():
+            # A DTensor, whose type is slow to import, and DeepSpeed's mark.
+            if parameter is not None and (hasattr(type(parameter), "device_mesh") or "ds_id" in vars(parameter)):
+                return True
+        left += [child for child in module._modules.values() if child is not None]
+    return False
 
 
 class WindowEncoding(NamedTuple):

@@ -16,7 +16,7 @@ _PCM, _UTF8, _SPEED, _PITCH = 1, 1, 1, 3  # constants of the library's header
 
 
 class Synthesiser:
-    """The library itself; one a process."""
+    """The library itself; one per process."""
 
     def __init__(self) -> None:
         import espeakng_loader

@@ -21,11 +21,11 @@ except ImportError as error:
 from avfusion.errors import InvalidValueError
 
 RATE = 22050
-"""Samples a second."""
+"""Samples per second."""
 
 
 class Voice(NamedTuple):
-    """A voice by the synthesiser's name for it, its speed in words a minute, and its pitch, 0 to 99."""
+    """A voice by the synthesiser's name for it, its speed in words per minute, and its pitch, 0 to 99."""
 
     name: str
     speed: int = 160

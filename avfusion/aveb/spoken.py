@@ -88,7 +88,7 @@ def espeak(text: str, path: Path, *, voice: str = "en-us", speed: int = 160) -> 
         text: what to say.
         path: the wav to write, at 22.05 kHz.
         voice: name of one of eSpeak NG's voices: ``"en-us"``, ``"gmw/en"`` (British), ``"en-us+m4"``, …
-        speed: words a minute.
+        speed: words per minute.
 
     Raises:
         ImportError: espeakng-loader is missing.

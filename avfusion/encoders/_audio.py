@@ -1,4 +1,4 @@
-"""What encoders of sound share: checking it, and counting tokens before any is computed."""
+"""Shared by audio encoders: input validation, and token counts without running the model."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from avfusion.types import Waveform
 
 
 class AudioTower(PretrainedEncoder):
-    """A tower for sound, whose tokens come at one rate."""
+    """An audio encoder with a constant token rate."""
 
     output_dim: int
     sample_rate: int
 
     @property
     def rate(self) -> float:
-        """Time steps a second."""
+        """Time steps per second."""
         raise NotImplementedError
 
     @property
@@ -27,7 +27,7 @@ class AudioTower(PretrainedEncoder):
         return 1
 
     def num_tokens(self, durations: Tensor | Sequence[float] | float) -> Tensor:
-        """How many tokens clips will give, without running anything.
+        """The number of tokens of clips, without running the model.
 
         Args:
             durations: seconds of each clip, any shape.
@@ -44,18 +44,18 @@ class AudioTower(PretrainedEncoder):
         return self._count((seconds * self.sample_rate).round().long())
 
     def _count(self, samples: Tensor) -> Tensor:
-        """Tokens of clips with so many samples."""
+        """The number of tokens of clips with this many samples."""
         raise NotImplementedError
 
 
 def check_waveform(waveform: Waveform, sample_rate: int | None = None) -> None:
-    """Refuses what no audio encoder takes; with ``None``, of any rate."""
+    """Raises an error for input that no audio encoder takes; ``None`` allows any sample rate."""
     if not isinstance(waveform, Waveform):
         raise InvalidTypeError(f"waveform: must be an avfusion.Waveform, found {type(waveform).__name__}")
     if sample_rate not in (None, waveform.sample_rate):
         raise InvalidValueError(
-            f"waveform.sample_rate: must be {sample_rate}, which the encoder was made for; "
-            f"found {waveform.sample_rate}: resample the sound first"
+            f"waveform.sample_rate: must be {sample_rate}, as the encoder needs; "
+            f"found {waveform.sample_rate}: resample the audio first"
         )
     if bool((waveform.mask[:, 1:] & ~waveform.mask[:, :-1]).any()):
         raise InvalidValueError("waveform.mask: real samples must come first, found padding before or among them")

@@ -1,4 +1,4 @@
-"""What all encoders share: loading, being frozen, and running in groups of bounded size."""
+"""Shared by all encoders: loading, freezing, and running in groups of bounded size."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
@@ -13,15 +13,15 @@ from avfusion.modules import is_sharded
 
 
 class PretrainedEncoder(nn.Module):
-    """A tower that may be frozen.
+    """An encoder that may be frozen.
 
     Args:
-        group_size: clips, chunks or pictures that go through the model at once.
-        group_name: what the caller calls ``group_size``.
+        group_size: clips, chunks or images that go through the model at once.
+        group_name: the caller's name for ``group_size``.
         frozen: no gradients, no graph, always in evaluation mode.
     """
 
-    # The class of transformers that loads each part that the constructor takes, by the argument's name.
+    # The transformers class that loads each part, by the constructor's argument.
     _parts: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, *, group_size: int, group_name: str, frozen: bool) -> None:
@@ -33,15 +33,15 @@ class PretrainedEncoder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str, **options: Any) -> Self:
-        """Loads the model and what prepares its input from the hub or a directory.
+        """Loads the model and its preprocessor from the hub or a directory.
 
         Args:
-            name: of the checkpoint.
-            **options: the constructor's arguments, parts that shall not be loaded among them; all others are for the
-                model's ``from_pretrained`` (``dtype``, ``attn_implementation``, ``revision``, …).
+            name: name or directory of the checkpoint.
+            **options: the constructor's arguments, including parts that should not be loaded; all others are passed to
+                the model's ``from_pretrained`` (``dtype``, ``attn_implementation``, ``revision``, …).
 
         Raises:
-            CheckpointError: the checkpoint lacks weights of the model, or holds them in other shapes.
+            CheckpointError: the checkpoint lacks weights of the model, or has them in other shapes.
             InvalidValueError: an option that would run code from the hub or load a pickle.
         """
         own, options = split_options(cls, options)
@@ -53,7 +53,7 @@ class PretrainedEncoder(nn.Module):
         return cls(**own)
 
     def _settle(self, model: nn.Module) -> None:
-        """Ends the construction: keeps the mode the model came in, or freezes it."""
+        """Ends the construction: freezes the model, or leaves its mode unchanged."""
         if self.frozen:
             self.requires_grad_(False)
         self.train(model.training)
@@ -64,22 +64,22 @@ class PretrainedEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are: inputs are moved there."""
+        """Device of the parameters; inputs are moved to it."""
         return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating dtype of the parameters: that of the tokens."""
+        """Floating dtype of the parameters and of the tokens."""
         return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
     def activation_checkpointing_enable(
         self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        """Recomputes activations in the backward pass, by the model's own means. Only of use with ``frozen=False``.
+        """Enables the model's own activation checkpointing. Only useful with ``frozen=False``.
 
         Args:
             activation_checkpointing_kwargs: of ``torch.utils.checkpoint``, for models of transformers.
-            **kwargs: what else transformers takes: ``every_n_layers``, ``offload``, ….
+            **kwargs: other arguments of transformers: ``every_n_layers``, ``offload``, ….
         """
         for child in self.children():
             enable_checkpointing(child, activation_checkpointing_kwargs, **kwargs)
@@ -91,13 +91,13 @@ class PretrainedEncoder(nn.Module):
         self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
 
     def _in_groups(self, encode: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        # With nothing to encode the model still runs once, on a blank of which nothing is kept: trained parameters get
-        # (zero) gradients on every rank and sharded ones are gathered on every rank, and the output's shape is known.
+        # Without input the model still runs once, on a blank input whose output is dropped. Trained parameters then get
+        # (zero) gradients and sharded ones are gathered on every rank, and the output's shape is known.
         count = len(inputs[0])
         if count == 0:
             inputs = tuple(value.new_zeros(1, *(max(size, 1) for size in value.shape[1:])) for value in inputs)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            # Every process must call a sharded model equally often, however much it has to encode.
+            # Every process must call a sharded model equally often, whatever its number of groups.
             size = max(count, 1) if is_sharded(self) else self._group_size
             groups = zip(*(torch.split(value, size) for value in inputs), strict=True)
             return torch.cat([encode(*group) for group in groups])[:count]

@@ -1,4 +1,4 @@
-"""Sound cut into blocks, each with what is heard around it; for whole clips and for streams alike."""
+"""Audio cut into blocks with context and look-ahead, for whole clips and streams."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,14 +21,14 @@ class Lengths(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """What is heard for one block.
+    """The encoder's input for one block.
 
     Attributes:
         row: the clip.
-        samples: ``(sample,)``: the block and what is around it.
+        samples: ``(sample,)``: the block with its context and look-ahead.
         start: seconds of the first sample, on the clip's clock.
         begin: the block's first sample, counted in the segment.
-        end: the first sample behind the block; ``None`` for a block that is cut short by the end of the sound.
+        end: the first sample after the block; ``None`` for a block that is cut short by the end of the audio.
     """
 
     row: int
@@ -39,16 +39,16 @@ class Segment(NamedTuple):
 
 
 class BlockwiseState(NamedTuple):
-    """Of each clip, the stretch of sound that is going on.
+    """Each clip's current segment: audio without a gap.
 
     Attributes:
-        samples: ``(batch, sample)``: those that later blocks hear, each clip's first.
-        kept: ``(batch,)`` int64: how many of them are real.
-        first: ``(batch,)`` int64: number in the stretch of the first.
-        blocks: ``(batch,)`` int64: blocks of the stretch that have been given.
-        start: ``(batch,)`` seconds at which the stretch begins.
-        watermark: ``(batch,)`` seconds up to which all tokens have been given.
-        sample_rate: ``(batch,)`` int64; 0 before the first sound.
+        samples: ``(batch, sample)``: samples that later blocks need, real ones first.
+        kept: ``(batch,)`` int64: number of real samples.
+        first: ``(batch,)`` int64: index of the first sample in the segment.
+        blocks: ``(batch,)`` int64: blocks of the segment that have been returned.
+        start: ``(batch,)`` seconds at which the segment begins.
+        watermark: ``(batch,)`` seconds up to which all tokens have been returned.
+        sample_rate: ``(batch,)`` int64; 0 before the first audio.
     """
 
     samples: Float[Tensor, "batch sample"]
@@ -61,13 +61,13 @@ class BlockwiseState(NamedTuple):
 
 
 def initial_state(batch: int) -> BlockwiseState:
-    """Clips of which nothing has been heard."""
+    """The state before any audio."""
     none, seconds = torch.zeros(batch, dtype=torch.int64), torch.zeros(batch, dtype=torch.float64)
     return BlockwiseState(torch.zeros(batch, 0), none, none, none, seconds, seconds - torch.inf, none)
 
 
 class Stretch:
-    """One clip's sound without a gap; a row of the state while it is worked on."""
+    """One clip's current segment: a mutable row of the state."""
 
     def __init__(self, row: int, state: BlockwiseState) -> None:
         self.row = row
@@ -79,23 +79,23 @@ class Stretch:
 
     @property
     def received(self) -> int:
-        """Samples so far."""
+        """Samples received so far."""
         return self.first + self.count
 
     @property
     def reached(self) -> float:
-        """Seconds at which the sound ends so far."""
+        """Seconds at which the received audio ends."""
         return self.start + self.received / self.rate
 
     def add(self, samples: Tensor, start: float, rate: int, lengths: Lengths, gap: float) -> Iterator[Segment]:
-        """Goes on with more sound, in a new stretch behind a gap; gives the last blocks of the one before."""
+        """Appends audio. After a gap it begins a new segment and returns the last blocks of the previous one."""
         self.rate = rate
         if self.received and start - self.reached > gap:
             yield from self.finish(lengths)
         expected = self.reached if self.received else self.watermark
         if not start >= expected - gap or start == float("inf"):
             raise AlignmentError(
-                f"waveform: sound must not go back: must start at {expected:.3f} s or later in clip {self.row}, "
+                f"waveform: chunks must not overlap: must start at {expected:.3f} s or later in clip {self.row}, "
                 f"found {start:.3f} s"
             )
         if not self.received:
@@ -104,7 +104,7 @@ class Stretch:
         self.count = len(self.samples)
 
     def ready(self, lengths: Lengths, *, over: bool = False) -> Iterator[Segment]:
-        """The blocks that are complete, with all that is heard ahead of them; if it is ``over``, all that remain."""
+        """The blocks whose look-ahead is complete; all remaining blocks if the segment is ``over``."""
         while True:
             begin = self.blocks * lengths.block
             end = begin + lengths.block
@@ -112,7 +112,7 @@ class Stretch:
                 break
             low, high = max(begin - lengths.left, 0), min(end + lengths.ahead, self.received)
             heard = self.samples[low - self.first : high - self.first]
-            short = end > self.received  # its last token may be centred behind it
+            short = end > self.received  # its last token may be centred after it
             yield Segment(self.row, heard, self.start + low / self.rate, begin - low, None if short else end - low)
             self.blocks += 1
             self.watermark = max(self.watermark, self.start + self.blocks * lengths.block / self.rate)
@@ -122,7 +122,7 @@ class Stretch:
             self.count, self.first = len(self.samples), min(low, self.received)
 
     def finish(self, lengths: Lengths) -> Iterator[Segment]:
-        """The blocks that remain; the next sound begins a new stretch."""
+        """The remaining blocks; the next audio begins a new segment."""
         reached = self.reached if self.received else self.watermark
         before = self.watermark
         yield from self.ready(lengths, over=True)
@@ -148,7 +148,7 @@ def packed(stretches: Sequence[Stretch], like: BlockwiseState) -> BlockwiseState
 
 
 def joined_rows(rows: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> TokenStream:
-    """Each clip's parts, tokens and their times, one after the other; some clip must have one."""
+    """Concatenates each clip's parts, tokens and times; at least one clip must have a part."""
     like_tokens, like_times = next(row[0] for row in rows if row)
     tokens = [torch.cat([part for part, _ in row]) if row else like_tokens[:0] for row in rows]
     times = [torch.cat([when for _, when in row]) if row else like_times[:0] for row in rows]
@@ -159,14 +159,14 @@ def joined_rows(rows: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> TokenStream:
 
 
 def rows_of(waveform: Waveform) -> Iterator[tuple[int, Tensor, float]]:
-    """Each clip that has sound, its samples, and when they begin."""
+    """Each clip with audio: its row, samples and start time."""
     for row, (length, start) in enumerate(zip(waveform.lengths.tolist(), waveform.start.tolist(), strict=True)):
         if length:
             yield row, waveform.samples[row, :length], start
 
 
 def as_seconds(value: Any, batch: int, name: str) -> list[float]:
-    """One number of seconds for each clip."""
+    """Seconds, one number per clip."""
     times = torch.as_tensor(value, dtype=torch.float64)
     if bool(times.isnan().any()) or times.shape not in ((), (batch,)):
         raise InvalidValueError(

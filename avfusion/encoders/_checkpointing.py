@@ -1,15 +1,15 @@
-"""Recomputing activations, by the name that a module has for it."""
+"""Activation checkpointing under the names that modules use for it."""
 
 from typing import Any
 
 
 def enable_checkpointing(module: Any, kwargs: dict[str, Any] | None = None, **more: Any) -> bool:
-    """Has a module of transformers or timm recompute its activations; ``False`` where it cannot.
+    """Enables activation checkpointing of a transformers or timm module; ``False`` if it is not supported.
 
     Args:
         module: any.
         kwargs: of ``torch.utils.checkpoint``.
-        **more: what else transformers takes.
+        **more: other arguments of transformers.
     """
     if hasattr(module, "activation_checkpointing_enable"):  # transformers from 5.24 on
         module.activation_checkpointing_enable(activation_checkpointing_kwargs=kwargs, **more)
@@ -23,7 +23,7 @@ def enable_checkpointing(module: Any, kwargs: dict[str, Any] | None = None, **mo
 
 
 def disable_checkpointing(module: Any) -> None:
-    """Has it keep them again."""
+    """Disables activation checkpointing."""
     for name in ("activation_checkpointing_disable", "gradient_checkpointing_disable"):
         if hasattr(module, name):
             getattr(module, name)()

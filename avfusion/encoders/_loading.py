@@ -1,4 +1,4 @@
-"""Pretrained models from the hub or a directory: safetensors alone, no remote code, nothing missing in silence."""
+"""Pretrained models from the hub or a directory: safetensors only, no remote code, an error for missing weights."""
 
 import inspect
 from typing import Any
@@ -6,36 +6,36 @@ from typing import Any
 from avfusion.errors import CheckpointError, InvalidValueError
 
 _HUB = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
-# Heads and training-time tokens that the encoders never use, and that published checkpoints therefore often lack.
+# Heads and training-time tokens, which the encoders do not use and published checkpoints often lack.
 _UNUSED = ("pooler", "masked_spec_embed", "mask_token", "vision_model.head.")
 
 
 def body(model: Any, takes: str) -> Any:
-    """A model of transformers without its head; ``takes`` is the body's input.
+    """A transformers model without its head; ``takes`` is the name of the body's input.
 
-    Some models call the layers alone their base model, which take what has been embedded.
+    The base model of some models is only the layers, which take embeddings.
     """
     base = model.base_model
     return base if takes in inspect.signature(base.forward).parameters else model
 
 
 def split_options(cls: type, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments of ``cls``, and all others."""
+    """Splits options into the arguments of ``cls`` and all others."""
     names = inspect.signature(cls).parameters
     own = {name: value for name, value in options.items() if name in names}
     return own, {name: value for name, value in options.items() if name not in names}
 
 
 def hub_options(options: dict[str, Any]) -> dict[str, Any]:
-    """The part of ``from_pretrained`` options that says where files come from."""
+    """The ``from_pretrained`` options that locate files."""
     return {name: options[name] for name in _HUB if name in options}
 
 
 def check_safe(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a model's ``from_pretrained``, so that no code of the hub runs and no pickle is opened.
+    """Options of a model's ``from_pretrained`` that exclude code from the hub and pickles.
 
     Raises:
-        InvalidValueError: an option that would.
+        InvalidValueError: an option that would allow them.
     """
     for option, allowed in (("trust_remote_code", False), ("use_safetensors", True)):
         if options.get(option, allowed) is not allowed:
@@ -44,10 +44,10 @@ def check_safe(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_pretrained(cls: Any, name: str, options: dict[str, Any]) -> Any:
-    """``cls.from_pretrained``; missing weights are an error, not noise.
+    """``cls.from_pretrained`` with an error for missing weights.
 
     Raises:
-        CheckpointError: the checkpoint lacks weights of the model, or holds them in other shapes.
+        CheckpointError: the checkpoint lacks weights of the model, or has them in other shapes.
         InvalidValueError: an option that would run code from the hub or load a pickle.
     """
     model, info = cls.from_pretrained(name, **check_safe(options), use_safetensors=True, output_loading_info=True)

@@ -1,4 +1,4 @@
-"""Whisper's log-mel spectrogram of sound of any length."""
+"""Whisper's log-mel spectrogram of audio of any length."""
 
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ from avfusion.types import Waveform
 
 
 class LogMelChunks(NamedTuple):
-    """Spectra of clips, chunk after chunk.
+    """Log-mel spectrograms of clips in chunks.
 
     Attributes:
-        features: ``(batch, mel, frame)``, zero where no chunk is.
-        mask: ``(batch, frame)`` bool: frames that begin within the sound.
+        features: ``(batch, mel, frame)``, zero in padding chunks.
+        mask: ``(batch, frame)`` bool: frames that begin within the audio.
         start: ``(batch,)`` seconds at which the clips begin.
 
     Example:
@@ -35,11 +35,11 @@ class LogMelChunks(NamedTuple):
 
 
 def log_mel(samples: Tensor, extractor: WhisperFeatureExtractor) -> Tensor:
-    """What ``extractor`` computes for ``samples`` ``(clip, sample)``, on their device: ``(clip, mel, frame)``.
+    """The features of ``extractor`` for ``samples`` ``(clip, sample)``, on their device: ``(clip, mel, frame)``.
 
-    In float32, or in float64 for samples of it:
+    In float32, or in float64 for float64 samples:
 
-    log10 of the mel power spectrum, clipped to 8 decades below the clip's loudest place, then ``(x + 4) / 4``.
+    log10 of the mel power spectrum, clipped to 8 decades below the clip's maximum, then ``(x + 4) / 4``.
 
     Example:
         >>> import torch
@@ -62,19 +62,19 @@ def log_mel(samples: Tensor, extractor: WhisperFeatureExtractor) -> Tensor:
 def log_mel_chunks(
     waveform: Waveform, feature_extractor: WhisperFeatureExtractor, *, chunk_batch_size: int = 16
 ) -> LogMelChunks:
-    """What Whisper takes of sound of any length, for a processor that has no model.
+    """Whisper's input features for audio of any length, for a processor without the model.
 
-    The sound is cut into chunks of the extractor's length (30 s), each of which is padded with silence.
-    ``WhisperAudioEncoder.encode(*log_mel_chunks(waveform, extractor))`` is what the encoder makes of ``waveform``.
+    The audio is cut into chunks of the extractor's length (30 s), each of which is padded with silence.
+    ``WhisperAudioEncoder.encode(*log_mel_chunks(waveform, extractor))`` equals the encoder's output for ``waveform``.
 
     Args:
-        waveform: sound at the extractor's sampling rate.
+        waveform: audio at the extractor's sample rate.
         feature_extractor: gives the mel filters and the length of a chunk.
         chunk_batch_size: chunks that are computed at once.
 
     Raises:
         InvalidTypeError: ``waveform`` is not a :class:`~avfusion.Waveform`.
-        InvalidValueError: another sampling rate, or padding before real samples.
+        InvalidValueError: another sample rate, or padding before real samples.
 
     Example:
         >>> import torch

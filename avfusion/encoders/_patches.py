@@ -1,4 +1,4 @@
-"""The tokens of a picture: some before the patches, then a grid of these, which may be averaged to fewer."""
+"""The tokens of an image: prefix tokens, then a grid of patches, which may be pooled."""
 
 from typing import NamedTuple, Self
 
@@ -10,14 +10,14 @@ from avfusion.functional.pooling import pool_patches, pooled_grid
 
 
 class Patches(NamedTuple):
-    """How the tokens of a picture lie, and which of them are kept.
+    """The layout of an image's tokens, and which of them are returned.
 
     Attributes:
         prefix: class and register tokens before the patches.
         number: patches.
-        grid: rows and columns of patches, ``None`` where they form no grid.
-        keep_prefix: keep the tokens before the patches.
-        pool: rows and columns that the grid is averaged to, ``None`` for all patches.
+        grid: rows and columns of patches, ``None`` if they form no grid.
+        keep_prefix: return the prefix tokens too.
+        pool: rows and columns of the pooled grid, ``None`` for all patches.
     """
 
     prefix: int
@@ -28,12 +28,12 @@ class Patches(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Tokens that are kept."""
+        """Number of returned tokens."""
         kept = self.number if self.pool is None else self.pool[0] * self.pool[1]
         return kept + self.prefix * self.keep_prefix
 
     def pooled(self, pool: int | tuple[int, int] | None) -> Self:
-        """The same tokens averaged to fewer.
+        """The layout with a pooled grid.
 
         Raises:
             InvalidValueError: a ``pool`` larger than the grid, or patches that form none.
@@ -45,7 +45,7 @@ class Patches(NamedTuple):
         return self._replace(pool=pooled_grid(pool, self.grid))
 
     def select(self, tokens: Tensor) -> Tensor:
-        """``(picture, token, dim)`` as the model gives them to those that are kept."""
+        """Selects and pools the model's ``(image, token, dim)``."""
         prefix, patches = tokens[:, : self.prefix], tokens[:, self.prefix :]
         if self.pool is not None and self.grid is not None:
             patches = pool_patches(patches, self.grid, self.pool)
@@ -53,7 +53,7 @@ class Patches(NamedTuple):
 
 
 def merged_grid(tokens: int, size: tuple[int, int], patch: int | tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of patches among the tokens of a picture of ``size``; those that are left over come first."""
+    """Rows and columns of patches among the tokens of an image of ``size``; the remaining tokens come first."""
     height, width = (patch, patch) if isinstance(patch, int) else patch
     while size[0] // height * (size[1] // width) > tokens:  # from stage to stage, 2 × 2 patches are merged
         height, width = 2 * height, 2 * width

@@ -1,4 +1,4 @@
-"""Features of timm's models: of their last or another layer, tokens or maps."""
+"""Features of timm models: of the last or another layer, tokens or feature maps."""
 
 from inspect import signature
 from operator import itemgetter
@@ -12,13 +12,13 @@ from avfusion.errors import InvalidTypeError, InvalidValueError
 
 
 class TimmCall(NamedTuple):
-    """How a model is asked for the features of its last or another layer.
+    """A call for the features of a model's last or another layer.
 
     Attributes:
         layer: as ``forward_intermediates`` counts them; ``None`` for ``forward_features``.
         prefix: tokens before the patches.
-        channels_last: the order of a map.
-        options: of ``forward_intermediates``.
+        channels_last: whether the channels of a feature map come last.
+        options: arguments of ``forward_intermediates``.
     """
 
     layer: int | None
@@ -31,21 +31,21 @@ class TimmCall(NamedTuple):
         """The call of a model.
 
         Raises:
-            InvalidTypeError: a model that has not the method.
+            InvalidTypeError: a model without the method.
         """
         method = "forward_features" if layer is None else "forward_intermediates"
         if not hasattr(model, method):
             raise InvalidTypeError(f"model: must be a timm model with {method}, found {type(model).__name__}")
         options: dict[str, Any] = {"intermediates_only": True, "stop_early": True, "output_fmt": "NCHW"}
         prefix: int = getattr(model, "num_prefix_tokens", 0)
-        # A layer's tokens before the patches come beside its map, from models that can give them.
+        # Models that support it return a layer's prefix tokens beside its feature map.
         if layer is not None and prefix and "return_prefix_tokens" in signature(model.forward_intermediates).parameters:
             options["return_prefix_tokens"] = True
         channels_last = layer is None and getattr(model, "output_fmt", "NCHW") == "NHWC"
         return cls(layer, prefix, channels_last, options)
 
     def __call__(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """``(picture, token, dim)``, and ``(picture, rows, columns, dim)`` or ``(picture, token, dim)``."""
+        """``(image, token, dim)``, and ``(image, rows, columns, dim)`` or ``(image, token, dim)``."""
         prefix = None
         if self.layer is None:
             found = model.forward_features(pixels)
@@ -73,7 +73,7 @@ class _Called(nn.Module):
 
 
 def lay_patches(model: Any, call: TimmCall, size: tuple[int, int], *, keep_prefix: bool) -> tuple[Patches, int]:
-    """How a model's tokens of a picture of ``size`` lie, and their width.
+    """The layout and width of a model's tokens for an image of ``size``.
 
     Raises:
         InvalidValueError: a layer that the model does not have.
@@ -96,7 +96,7 @@ def _grid_of(model: Any, number: int, size: tuple[int, int]) -> tuple[int, int] 
     embed = getattr(model, "patch_embed", None)
     if embed is not None and hasattr(embed, "dynamic_feat_size"):
         rows, columns = embed.dynamic_feat_size(size)
-    else:  # patches as wide as high
+    else:  # square patches
         rows = max(round((number * size[0] / size[1]) ** 0.5), 1)
         columns = number // rows
     return (rows, columns) if rows * columns == number else None

@@ -1,4 +1,4 @@
-"""Pretrained models of timm, without their head."""
+"""Pretrained timm models without their head."""
 
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ def import_timm() -> Any:
 def load_timm(
     name: str, image_size: tuple[int, int] | None, checkpoint_path: str | Path | None, options: dict[str, Any]
 ) -> Any:
-    """A pretrained model of timm, without its head.
+    """A pretrained timm model without its head.
 
-    The head is loaded and then dropped: timm ignores missing weights where a model is made without it.
+    The head is loaded and then dropped, because timm ignores missing weights for a model without a head.
 
     Raises:
-        CheckpointError: weights that are missing, or of other shapes.
+        CheckpointError: weights that are missing or of other shapes.
         InvalidValueError: a ``checkpoint_path`` that is no safetensors file.
     """
     timm = import_timm()
@@ -46,7 +46,7 @@ def load_timm(
 
 
 def _local_file(path: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """What has ``create_model`` load a file, whatever head the file has."""
+    """Options with which ``create_model`` loads a file with any head."""
     from safetensors import SafetensorError, safe_open
 
     if path.suffix != ".safetensors":

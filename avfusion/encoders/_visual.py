@@ -1,4 +1,4 @@
-"""What encoders of pictures share: only real frames are looked at, from any size, uint8 or 0 … 1."""
+"""Shared by visual encoders: only real frames are encoded; any size, uint8 or 0 … 1."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,30 +13,30 @@ from avfusion.types import Frames, Video
 
 
 class VisualTower(PretrainedEncoder):
-    """A tower for pictures, frame by frame: :meth:`preprocess`, then :meth:`encode`."""
+    """An encoder of single frames: :meth:`preprocess`, then :meth:`encode`."""
 
     output_dim: int
     tokens_per_frame: int
 
     def preprocess(self, pixels: Tensor) -> Tensor:
-        """What the model takes: resized, cropped and normalised, in the model's dtype on its device.
+        """Resizes, crops and normalises images to the model's input, in its dtype on its device.
 
         Args:
-            pixels: ``(picture, 3, height, width)`` of any size, uint8 or in 0 … 1.
+            pixels: ``(image, 3, height, width)`` of any size, uint8 or in 0 … 1.
 
         Returns:
-            ``(picture, 3, height, width)`` of the model's size.
+            ``(image, 3, height, width)`` of the model's size.
         """
         raise NotImplementedError
 
     def encode(self, pixel_values: Tensor) -> Tensor:
-        """Tokens of pictures, all at once.
+        """Encodes images in one call.
 
         Args:
-            pixel_values: ``(picture, 3, height, width)``, as :meth:`preprocess` gives them.
+            pixel_values: ``(image, 3, height, width)`` from :meth:`preprocess`.
 
         Returns:
-            ``(picture, tokens_per_frame, output_dim)``.
+            ``(image, tokens_per_frame, output_dim)``.
         """
         raise NotImplementedError
 
@@ -44,7 +44,7 @@ class VisualTower(PretrainedEncoder):
         """Encodes every real frame.
 
         Args:
-            video: pictures of any size, on any device.
+            video: frames of any size, on any device.
 
         Returns:
             Tokens ``(batch, frame, tokens_per_frame, output_dim)`` of the model's dtype on its device, zero where
@@ -56,7 +56,7 @@ class VisualTower(PretrainedEncoder):
         return self._encode_frames(video, self.encode)
 
     def _encode_frames(self, video: Video, encode: Callable[..., Tensor], *per_clip: Tensor) -> Frames:
-        """Real frames through ``encode(pixel_values, *rows)``, with their clip's row of each of ``per_clip``."""
+        """Applies ``encode(pixel_values, *rows)`` to real frames, with their clip's row of each of ``per_clip``."""
         if not isinstance(video, Video):
             raise InvalidTypeError(f"video: must be an avfusion.Video, found {type(video).__name__}")
         rows = torch.nonzero(video.mask)[:, 0]
@@ -69,7 +69,7 @@ class VisualTower(PretrainedEncoder):
 
 
 def output_shape(model: nn.Module, call: Callable[..., Any], size: tuple[int, int], **options: Any) -> torch.Size:
-    """Shape of ``call(model's output)`` for one picture of ``size``, without computing it."""
+    """Shape of ``call(model's output)`` for one image of ``size``, without computing it."""
     modes = {module: module.training for module in model.modules()}
     weights = {name: value.detach().to("meta") for name, value in (*model.named_parameters(), *model.named_buffers())}
     try:

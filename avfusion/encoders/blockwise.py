@@ -1,4 +1,4 @@
-"""Any audio encoder, block by block: for sound that is still coming in."""
+"""Streaming for any audio encoder, block by block."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,29 +26,29 @@ from avfusion.types.state import as_rows, put_rows
 
 
 class BlockwiseAudioEncoder(nn.Module):
-    """An audio encoder that hears sound block by block, each with some of what is around it.
+    """Encodes audio block by block, each block with left context and look-ahead.
 
-    Whisper and its like are not causal: every token depends on all of the 30 s that go through the model at once, and
-    so on sound that is still to come. To hear a stream they must be given less. Here the sound is cut into blocks; for
-    each, the encoder is given ``left_context`` seconds before it, the block, and ``look_ahead`` seconds after it, and
-    the tokens centred in the block are kept. The result depends on this policy, and differs from that for 30 s at once;
-    but it is one result: :meth:`forward` on a whole clip and :meth:`step` on any chunks of it give the same.
+    Whisper and similar encoders are not causal: every token depends on the whole input of 30 s, also on later audio. A
+    stream needs shorter inputs. This module cuts the audio into blocks. For each block, the encoder receives
+    ``left_context`` seconds before it, the block, and ``look_ahead`` seconds after it; the tokens centred in the block
+    are returned. The result depends on this policy and differs from that for 30 s at once, but it does not depend on
+    chunks: :meth:`forward` on a whole clip and :meth:`step` on any chunks of it give the same tokens.
 
-    A token waits until its block and the look-ahead after it are complete: at most :attr:`delay` seconds. The encoder
-    runs on ``left_context + block + look_ahead`` seconds for each ``block`` seconds of sound.
+    A token is available when its block and look-ahead are complete, after at most :attr:`delay` seconds. The encoder
+    runs on ``left_context + block + look_ahead`` seconds for each ``block`` seconds of audio.
 
     Args:
-        encoder: gives tokens with timestamps, such as :class:`WhisperAudioEncoder`, best with ``chunk_seconds`` set to
-            the length of what it is given here.
-        block: seconds of a block; a multiple of what a token stands for (0.02 s for Whisper).
-        left_context: seconds before each block that are heard again.
-        look_ahead: seconds after each block that are heard already.
-        max_gap: seconds that a chunk may begin after or before the end of the sound so far, and still go on with it,
-            such as by jitter. Behind a longer gap a new stretch of sound begins, which is a clip of its own.
-        segment_batch_size: blocks that are given to the encoder at once.
+        encoder: an audio encoder such as :class:`WhisperAudioEncoder`, preferably with ``chunk_seconds`` set to the
+            length of its input here, ``left_context + block + look_ahead``.
+        block: seconds of a block; a multiple of the interval of a token (0.02 s for Whisper).
+        left_context: seconds before each block that are encoded again.
+        look_ahead: seconds after each block that are encoded with it.
+        max_gap: largest distance in seconds between the start of a chunk and the end of the audio so far, for example
+            because of jitter. After a longer gap, a new segment begins, which is encoded like a clip of its own.
+        segment_batch_size: blocks that run through the encoder at once.
 
     Raises:
-        InvalidValueError: lengths that are out of range, or longer than what goes through the encoder at once.
+        InvalidValueError: lengths that are out of range, or longer than the encoder's input.
         InvalidTypeError: ``encoder`` is not a module.
 
     Example:
@@ -116,11 +116,11 @@ class BlockwiseAudioEncoder(nn.Module):
 
     @property
     def delay(self) -> float:
-        """Seconds that a token waits at most, ``block + look_ahead``; one at the end of its block ``look_ahead``."""
+        """Maximal delay of a token in seconds, ``block + look_ahead``; the last token of a block has ``look_ahead``."""
         return self.block + self.look_ahead
 
     def timeline(self, waveform: Waveform) -> TokenStream:
-        """When the tokens of :meth:`forward` are; the encoder only runs if it has no ``timeline`` itself."""
+        """Timestamps of the tokens of :meth:`forward`; the encoder runs only if it has no ``timeline``."""
         stream = self._whole(waveform, getattr(self.encoder, "timeline", self.encoder))
         return stream._replace(tokens=stream.tokens[..., :0])
 
@@ -128,14 +128,14 @@ class BlockwiseAudioEncoder(nn.Module):
         """Encodes whole clips, block by block.
 
         Args:
-            waveform: sound that the encoder takes, on any device.
+            waveform: audio that the encoder takes, on any device.
 
         Returns:
-            Tokens ``(batch, time, output_dim)`` as the encoder gives them, with their times on the clip's clock.
+            The encoder's tokens ``(batch, time, output_dim)``, with timestamps on the clip's clock.
 
         Raises:
             InvalidTypeError: ``waveform`` is not a :class:`~avfusion.Waveform`.
-            InvalidValueError: what the encoder refuses, or padding before real samples.
+            InvalidValueError: input that the encoder does not take, or padding before real samples.
         """
         return self._whole(waveform, self.encoder)
 
@@ -146,12 +146,12 @@ class BlockwiseAudioEncoder(nn.Module):
         for row, samples, start in rows_of(waveform):
             stretch = Stretch(row, state)
             segments += [*stretch.add(samples, start, rate, lengths, self.max_gap), *stretch.finish(lengths)]
-        if not segments:  # trained parameters stay in the graph, as the encoder has it for clips without sound
+        if not segments:  # the encoder keeps trained parameters in the graph for clips without audio
             return encode(waveform)
         return self._tokens(segments, rate, batch, encode)
 
     def initial_state(self, batch_size: int = 1) -> BlockwiseState:
-        """Clips of which nothing has been heard."""
+        """The state before any audio."""
         if batch_size < 1:
             raise InvalidValueError(f"batch_size: must be at least 1, found {batch_size}")
         return initial_state(batch_size)
@@ -164,23 +164,23 @@ class BlockwiseAudioEncoder(nn.Module):
         watermark: float | Float[Tensor, " batch"] | None = None,
         end: Bool[Tensor, " batch"] | None = None,
     ) -> tuple[TokenStream, BlockwiseState]:
-        """Hears what has come, and gives the tokens of the blocks that are complete.
+        """Takes the next chunk, and returns the tokens of complete blocks.
 
         Args:
-            waveform: the chunk of each clip, on the clips' clock; nothing of clips that are masked in it. One that
-                begins more than ``max_gap`` after the sound so far begins a new stretch: the one before is encoded to
-                its end. ``None`` for no sound.
-            state: of the clips so far; not changed.
-            watermark: seconds up to which the audio is complete, one number or ``(batch,)``: where it is more than
-                ``max_gap`` past the audio so far, that stretch is over.
-            end: ``(batch,)`` bool: clips that are over, and followed by new ones.
+            waveform: the next chunk of each clip, on the clip's clock; masked for clips without new audio. A chunk
+                that begins more than ``max_gap`` after the audio so far begins a new segment; the previous segment is
+                encoded to its end. ``None`` for no audio.
+            state: the previous state; not modified.
+            watermark: seconds up to which the audio is complete, one number or ``(batch,)``: if it is more than
+                ``max_gap`` past the audio so far, the segment has ended.
+            end: ``(batch,)`` bool: clips that end; new clips begin in their rows.
 
         Returns:
-            Tokens ``(batch, time, output_dim)``, each clip's first, and the new state.
+            Tokens ``(batch, time, output_dim)``, real ones first, and the new state.
 
         Raises:
-            AlignmentError: sound that goes back.
-            InvalidValueError: another sampling rate than before, batches that differ, and what :meth:`forward` refuses.
+            AlignmentError: audio that overlaps earlier audio.
+            InvalidValueError: a different sample rate or batch size than before, and what :meth:`forward` raises.
         """
         batch = state.kept.shape[0]
         stretches = [Stretch(row, state) for row in range(batch)]
@@ -196,7 +196,7 @@ class BlockwiseAudioEncoder(nn.Module):
             before = {stretch.rate for stretch in stretches} - {0, rate}
             if before:
                 raise InvalidValueError(
-                    f"waveform.sample_rate: must stay {before.pop()}, found {rate}: resample the sound first"
+                    f"waveform.sample_rate: must stay {before.pop()}, found {rate}: resample the audio first"
                 )
             for row, samples, start in rows_of(waveform):
                 segments += stretches[row].add(samples, start, rate, self._lengths(rate), self.max_gap)
@@ -215,18 +215,18 @@ class BlockwiseAudioEncoder(nn.Module):
         return tokens, packed(stretches, state)
 
     def flush(self, state: BlockwiseState) -> TokenStream:
-        """The tokens of the blocks that remain, as if all clips were over."""
+        """The tokens of the remaining blocks, as if all clips ended."""
         return self.step(None, state, end=torch.ones_like(state.kept, dtype=torch.bool))[0]
 
     def watermark(self, state: BlockwiseState) -> Float[Tensor, " batch"]:
-        """``(batch,)`` seconds up to which all tokens have been given; ``-inf`` before the first sound."""
+        """``(batch,)`` seconds up to which all tokens have been returned; ``-inf`` before the first audio."""
         return state.watermark
 
     def reset(self, state: BlockwiseState, rows: Bool[Tensor, " batch"]) -> BlockwiseState:
-        """The state with new clips in some rows; what they hold is dropped.
+        """The state with new clips in some rows; pending audio of these rows is dropped.
 
         Args:
-            state: of the clips so far; not changed.
+            state: the previous state; not modified.
             rows: ``(batch,)`` bool.
         """
         chosen = as_rows(rows, len(state.kept), "rows", state.kept.device).nonzero().flatten()
@@ -243,7 +243,7 @@ class BlockwiseAudioEncoder(nn.Module):
     def _tokens(
         self, segments: list[Segment], rate: int, batch: int, encode: Callable[[Waveform], TokenStream]
     ) -> TokenStream:
-        """The tokens of the segments' blocks, each clip's one after the other."""
+        """The tokens of the blocks, concatenated per clip."""
         rows: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(batch)]
         for part in (
             segments[i : i + self.segment_batch_size] for i in range(0, len(segments), self.segment_batch_size)
@@ -251,7 +251,7 @@ class BlockwiseAudioEncoder(nn.Module):
             stream = encode(Waveform.from_samples([segment.samples for segment in part], rate))
             for place, segment in enumerate(part):
                 times = stream.timestamps[place]
-                centres = latest(times)  # one on a block's edge, within rounding, is the next block's
+                centres = latest(times)  # a centre on a block's edge, within rounding, belongs to the next block
                 mask = stream.mask[place] & (centres >= segment.begin / rate)
                 mask &= centres < (torch.inf if segment.end is None else segment.end / rate)
                 rows[segment.row].append((stream.tokens[place][mask], times[mask] + segment.start))

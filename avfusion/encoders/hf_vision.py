@@ -22,7 +22,7 @@ class HFVisionEncoder(VisualTower):
     Args:
         model: the vision encoder; of a model with a text tower or a head, the vision encoder is taken.
         image_processor: the model's image processor; resizes, crops and normalises, on the model's device if it is
-            torchvision's kind (the default kind). It must make every picture one size.
+            torchvision's kind (the default kind). It must make every image one size.
         select_layer: take the hidden states of this layer, as ``hidden_states[select_layer]`` (``-2``: before the last
             layer); ``None``: the model's output.
         keep_prefix_tokens: keep class and register tokens, before the patches.
@@ -32,7 +32,7 @@ class HFVisionEncoder(VisualTower):
         frozen: no gradients, no graph, always in evaluation mode. Marks the parameters of ``model`` itself.
 
     Raises:
-        InvalidValueError: pictures of different sizes come out of ``image_processor``, ``pool`` is larger than the
+        InvalidValueError: images of different sizes come out of ``image_processor``, ``pool`` is larger than the
             patch grid, or the model has no ``select_layer``.
 
     Example:
@@ -87,11 +87,11 @@ class HFVisionEncoder(VisualTower):
         self._settle(self.model)
 
     def preprocess(self, pixels: Tensor) -> Tensor:
-        """What the model takes, as the image processor makes it of ``(picture, 3, height, width)`` pixels."""
+        """What the model takes, as the image processor makes it of ``(image, 3, height, width)`` pixels."""
         return process(self.image_processor, pixels, self.device).to(self.dtype)
 
     def encode(self, pixel_values: Tensor) -> Tensor:
-        """``(picture, tokens_per_frame, output_dim)`` of pictures as :meth:`preprocess` gives them, all at once."""
+        """``(image, tokens_per_frame, output_dim)`` of images as :meth:`preprocess` gives them, all at once."""
         hidden = self._hidden(self.model(pixel_values, **self._options))
         return self._patches.select(hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden)
 

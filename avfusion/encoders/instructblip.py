@@ -1,4 +1,4 @@
-"""InstructBLIP's picture tower: ViT, then a Q-Former that reads the instruction."""
+"""InstructBLIP's image tower: ViT, then a Q-Former that reads the instruction."""
 
 from typing import Any, ClassVar
 
@@ -47,7 +47,7 @@ class InstructBlipVisualEncoder(VisualTower):
 
     Raises:
         InvalidTypeError: ``model`` is not an InstructBLIP model.
-        InvalidValueError: ``image_processor`` does not make the pictures that the ViT takes.
+        InvalidValueError: ``image_processor`` does not make the images that the ViT takes.
 
     Example:
         >>> import torch
@@ -89,7 +89,7 @@ class InstructBlipVisualEncoder(VisualTower):
         size = model.config.vision_config.image_size
         found = processed_size(image_processor)
         if found != (size, size):
-            raise InvalidValueError(f"image_processor: must make pictures of {size} × {size}, found {found}")
+            raise InvalidValueError(f"image_processor: must make images of {size} × {size}, found {found}")
         self.tokens_per_frame: int = self.query_tokens.shape[1]
         self.output_dim: int = self.query_tokens.shape[2]
         self._settle(model)
@@ -109,7 +109,7 @@ class InstructBlipVisualEncoder(VisualTower):
         """Encodes every real frame, in the light of its clip's instruction.
 
         Args:
-            video: pictures of any size, on any device.
+            video: images of any size, on any device.
             qformer_input_ids: ``(batch, length)`` instruction of each clip, padded on the right; none without it.
             qformer_attention_mask: ``(batch, length)``, true or 1 for real ids; all are without it.
 
@@ -140,19 +140,19 @@ class InstructBlipVisualEncoder(VisualTower):
         return self._encode_frames(video, self.encode, qformer_input_ids, qformer_attention_mask)
 
     def preprocess(self, pixels: Tensor) -> Tensor:
-        """What the model takes, as the image processor makes it of ``(picture, 3, height, width)`` pixels."""
+        """What the model takes, as the image processor makes it of ``(image, 3, height, width)`` pixels."""
         return process(self.image_processor, pixels, self.device).to(self.dtype)
 
     def encode(self, pixel_values: Tensor, ids: Tensor | None = None, real: Tensor | None = None) -> Tensor:
-        """Tokens of pictures, all at once.
+        """Tokens of images, all at once.
 
         Args:
-            pixel_values: ``(picture, 3, height, width)``, as :meth:`preprocess` gives them.
-            ids: ``(picture, length)`` what each is asked.
-            real: ``(picture, length)`` true or 1 for real ids.
+            pixel_values: ``(image, 3, height, width)``, as :meth:`preprocess` gives them.
+            ids: ``(image, length)`` what each is asked.
+            real: ``(image, length)`` true or 1 for real ids.
 
         Returns:
-            ``(picture, queries, output_dim)``.
+            ``(image, queries, output_dim)``.
         """
         patches = self.vision_model(pixel_values).last_hidden_state
         queries = self.query_tokens.expand(len(patches), -1, -1)

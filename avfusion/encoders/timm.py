@@ -16,12 +16,12 @@ from avfusion.encoders._visual import VisualTower
 class TimmVisualEncoder(VisualTower):
     """A timm model: the patch tokens of a transformer, or the last feature map of a convolutional network, row by row.
 
-    Each picture is resized, as a whole, to the size the model was made for (timm's own evaluation crops the borders,
+    Each image is resized, as a whole, to the size the model was made for (timm's own evaluation crops the borders,
     which in a video often matter), and normalised with the model's mean and deviation. Only real frames are encoded.
 
     Args:
         model: any timm model with ``forward_features``; its head is not used.
-        image_size: height and width of the pictures the model gets; its own without it.
+        image_size: height and width of the images the model gets; its own without it.
         select_layer: take the features of this layer, as the model's ``forward_intermediates`` counts them: blocks of a
             transformer, stages of others (``-2``: before the last one); ``None``: the model's output, with its norm.
         keep_prefix_tokens: keep class and register tokens, before the patches.
@@ -93,7 +93,7 @@ class TimmVisualEncoder(VisualTower):
         return cls(model=model.to(dtype), **own)
 
     def preprocess(self, pixels: Tensor) -> Tensor:
-        """Whole pictures, resized and normalised: ``(picture, 3, height, width)`` of ``image_size``."""
+        """Whole images, resized and normalised: ``(image, 3, height, width)`` of ``image_size``."""
         values = pixels.to(self.device, torch.float32)
         if not pixels.is_floating_point():
             values = values / 255
@@ -103,6 +103,6 @@ class TimmVisualEncoder(VisualTower):
         return ((values - mean) / std).to(self.dtype)
 
     def encode(self, pixel_values: Tensor) -> Tensor:
-        """``(picture, tokens_per_frame, output_dim)`` of pictures as :meth:`preprocess` gives them, all at once."""
+        """``(image, tokens_per_frame, output_dim)`` of images as :meth:`preprocess` gives them, all at once."""
         prefix, patches = self._call(self.model, pixel_values)
         return self._patches.select(torch.cat([prefix, patches.flatten(1, -2)], 1))

@@ -1,4 +1,4 @@
-"""Whisper's encoder on sound of any length."""
+"""Whisper's encoder on audio of any length."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -28,16 +28,16 @@ class _EncoderOnly(WhisperPreTrainedModel):
 
 
 class WhisperAudioEncoder(AudioTower):
-    """Whisper's encoder: 50 tokens a second, of any number of seconds.
+    """Whisper's encoder: 50 tokens per second, of any number of seconds.
 
-    The sound is cut into chunks of the length the model takes (30 s) or less, each of which is padded with silence, as
-    Whisper's own feature extractor does, and encoded by itself; the chunks of all clips run together. The tokens that
-    stand for real samples are kept: ``ceil(samples / 320)`` of a clip. A clip without sound has no tokens.
+    The audio is cut into chunks of the length the model takes (30 s) or less, each of which is padded with silence, as
+    Whisper's own feature extractor does, and encoded separately; the chunks of all clips run together. The tokens that
+    stand for real samples are kept: ``ceil(samples / 320)`` of a clip. A clip without audio has no tokens.
     ``WhisperAudioEncoder.from_pretrained("openai/whisper-large-v3")`` loads the encoder of a checkpoint alone.
 
     Args:
         model: a ``WhisperModel``, ``WhisperForConditionalGeneration`` or ``WhisperEncoder``; the decoder is not held.
-        feature_extractor: the model's feature extractor; gives the sampling rate and the mel filters.
+        feature_extractor: the model's feature extractor; gives the sample rate and the mel filters.
         chunk_seconds: length of the chunks, at most what the model takes, which it is without it. Shorter ones take the
             first of the model's positions only, without silence behind them: their cost falls with their length, but
             the model was not trained so.
@@ -103,7 +103,7 @@ class WhisperAudioEncoder(AudioTower):
 
     @property
     def rate(self) -> float:
-        """Tokens a second."""
+        """Tokens per second."""
         return self.sample_rate / self.hop
 
     @property
@@ -113,7 +113,7 @@ class WhisperAudioEncoder(AudioTower):
 
     @property
     def chunk_seconds(self) -> float:
-        """Seconds of sound that go through the model at once."""
+        """Seconds of audio that go through the model at once."""
         return self.chunk_samples / self.sample_rate
 
     def _count(self, samples: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class WhisperAudioEncoder(AudioTower):
         """Encodes every clip.
 
         Args:
-            waveform: sound at ``sample_rate``, on any device.
+            waveform: audio at ``sample_rate``, on any device.
 
         Returns:
             Tokens ``(batch, time, output_dim)`` of the model's dtype on its device, zero where masked; token ``i`` is
@@ -138,7 +138,7 @@ class WhisperAudioEncoder(AudioTower):
 
         Raises:
             InvalidTypeError: ``waveform`` is not a :class:`~avfusion.Waveform`.
-            InvalidValueError: another sampling rate, or padding before real samples.
+            InvalidValueError: another sample rate, or padding before real samples.
         """
         check_waveform(waveform, self.sample_rate)
         mask = waveform.mask.to(self.device)
@@ -150,10 +150,10 @@ class WhisperAudioEncoder(AudioTower):
         return self._encode_chunks(samples, mask.sum(1), self.chunk_samples, waveform.start, run)
 
     def encode(self, features: Tensor, mask: Tensor | None = None, start: float | Tensor = 0.0) -> TokenStream:
-        """Encodes what a processor has made of sound already, as :func:`~avfusion.encoders.log_mel_chunks` makes it.
+        """Encodes what a processor has made of audio already, as :func:`~avfusion.encoders.log_mel_chunks` makes it.
 
         Args:
-            features: ``(batch, mel, frame)``, every chunk of which the feature extractor was given by itself.
+            features: ``(batch, mel, frame)``, every chunk of which the feature extractor was given separately.
             mask: ``(batch, frame)`` bool, each clip's real frames first; all without it.
             start: seconds at which the clips begin, one number or ``(batch,)``.
 

@@ -35,7 +35,7 @@ def attention_weights(
     causal: FrameCausalMask | None = None,
     key_mask: Bool[Tensor, "window k"] | None = None,
 ) -> Float[Tensor, "window head q k"]:
-    r"""Attention weights :math:`\mathrm{softmax}(q k^\top / \sqrt d + \log M)`; rows that may see nothing are zero.
+    r"""Attention weights :math:`\mathrm{softmax}(q k^\top / \sqrt d + \log M)`; fully masked rows are zero.
 
     Args:
         query: ``(window, head, q, head_dim)``.
@@ -74,22 +74,22 @@ def attention(
         causal: which tokens see which by their frame; ``q`` and ``k`` are then the same tokens.
         key_mask: ``(window, k)`` bool: keys that are real.
         dropout_p: probability of dropping an attention weight.
-        average_unseen: give a query that may see no key the average of all values instead of zero, as the released
-            weights want it.
+        average_unseen: for a fully masked query, return the average of all values instead of zero, as the released
+            weights need it.
         implementation: equal within rounding:
 
             * ``"auto"``: the fastest of these for the device, dtype, shape and gradients;
-            * ``"eager"``: written out;
+            * ``"eager"``: plain matrix products and softmax;
             * ``"sdpa"``: PyTorch's fused kernels under a dense boolean mask;
             * ``"prefix_sdpa"``: the same kernels frame by frame, without a mask and without the scores it would remove;
             * ``"flex_attention"``: FlexAttention under a block mask; no dropout, and no gradients on the CPU;
-            * ``"varlen_attn"``: masked keys taken out; no causal structure, no dropout, half precision on CUDA only.
+            * ``"varlen_attn"``: masked keys removed; no causal structure, no dropout, half precision on CUDA only.
 
     Returns:
-        ``(window, head, q, value_dim)``; exactly zero for a query that may see no key, unless ``average_unseen``.
+        ``(window, head, q, value_dim)``; exactly zero for a fully masked query, unless ``average_unseen``.
 
     Raises:
-        InvalidValueError: an unknown implementation, or one that cannot do what is asked.
+        InvalidValueError: an unknown implementation, or one that does not support the arguments.
 
     Example:
         >>> import torch

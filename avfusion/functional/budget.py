@@ -1,4 +1,4 @@
-"""What a frame rate, a window and a number of queries cost, before it is paid."""
+"""Estimates tokens, FLOPs and KV-cache size from frame rate, window and number of queries."""
 
 import math
 from typing import Any, NamedTuple, Self
@@ -17,12 +17,12 @@ class ConnectorSize(NamedTuple):
         input_dim: width of a window's tokens.
         hidden_size: width of the queries.
         num_layers: layers.
-        num_queries: queries a window.
+        num_queries: queries per window.
         intermediate_size: inner width of the feed-forward.
-        window_frames: frames a window.
-        stride_frames: frames from one window to the next; ``None`` for no overlap.
+        window_frames: frames per window.
+        stride_frames: frames from the start of one window to the start of the next; ``None`` for no overlap.
         tokens_per_frame: slots of a frame.
-        causal: whether there is causal attention.
+        causal: whether the Q-Former has causal attention.
 
     Example:
         >>> ConnectorSize(num_queries=16, window_frames=5).num_queries
@@ -42,8 +42,8 @@ class ConnectorSize(NamedTuple):
     def flops_of_window(self, llm_dim: int) -> int:
         """Floating-point operations of one full window forward, the projection to ``llm_dim`` included.
 
-        Counts the matrix products of the plain computation, two operations a multiply-add, as
-        ``torch.utils.flop_counter.FlopCounterMode`` does. What is executed may be less: see
+        Counts the matrix products of the plain computation, two operations per multiply-add, as
+        ``torch.utils.flop_counter.FlopCounterMode`` does. Optimisations may execute fewer: see
         :func:`avfusion.functional.attention` and :class:`~avfusion.SlidingWindowProjector`.
         """
         tokens, width = self.window_frames * self.tokens_per_frame, self.input_dim
@@ -85,7 +85,7 @@ class LanguageModelSize(NamedTuple):
 
     @classmethod
     def from_config(cls, config: Any) -> Self:
-        """Reads the sizes off a Hugging Face configuration of the Llama kind (Llama, Qwen, Mistral, Gemma, Phi)."""
+        """Reads the sizes from a Hugging Face configuration like Llama's (Llama, Qwen, Mistral, Gemma, Phi)."""
         text = config.get_text_config() if hasattr(config, "get_text_config") else config
         missing = [
             name
@@ -106,27 +106,27 @@ class LanguageModelSize(NamedTuple):
         )
 
     def prefill_flops(self, tokens: int) -> int:
-        """Floating-point operations of reading so many tokens, with the logits of the last one."""
+        """Floating-point operations of a prefill of this many tokens, with the logits of the last one."""
         attention_dim, cache_dim = self.num_heads * self.head_dim, self.num_key_value_heads * self.head_dim
         maps = 2 * tokens * self.hidden_size * (2 * attention_dim + 2 * cache_dim + 3 * self.intermediate_size)
         return self.num_layers * (maps + 4 * tokens**2 * attention_dim) + 2 * self.hidden_size * self.vocab_size
 
     def cache_bytes(self, tokens: int, dtype: torch.dtype = torch.bfloat16) -> int:
-        """Bytes that the keys and values of so many tokens take."""
+        """Bytes of the KV cache for this many tokens."""
         return 2 * self.num_layers * self.num_key_value_heads * self.head_dim * tokens * dtype.itemsize
 
 
 class Budget(NamedTuple):
-    """What one clip costs.
+    """The estimated cost of one clip.
 
     Attributes:
         num_frames: video frames, the partial last one included.
-        num_windows: windows, each computed whole.
-        num_tokens: embeddings handed to the language model.
-        tokens_per_second: the same for each second of the clip.
+        num_windows: windows, each counted as full.
+        num_tokens: embeddings passed to the language model.
+        tokens_per_second: embeddings per second of the clip.
         connector_flops: floating-point operations of the connector's forward pass.
-        prefill_flops: floating-point operations of the language model reading the embeddings and the prompt.
-        cache_bytes: key/value cache of the embeddings and the prompt.
+        prefill_flops: floating-point operations of the language model's prefill of embeddings and prompt.
+        cache_bytes: size of the KV cache for embeddings and prompt.
 
     Example:
         >>> from avfusion import estimate_budget
@@ -153,15 +153,15 @@ def estimate_budget(
     prompt_tokens: int = 0,
     cache_dtype: torch.dtype = torch.bfloat16,
 ) -> Budget:
-    """Counts what a clip of some length costs, from sizes alone.
+    """Estimates tokens, FLOPs and KV-cache size of a clip.
 
     Args:
         duration: seconds of the clip.
-        frame_rate: frames a second.
-        connector: its sizes; the paper's without it.
-        language_model: its sizes; Vicuna-7B's without it.
-        prompt_tokens: tokens of text beside the clip's embeddings.
-        cache_dtype: of the language model's keys and values.
+        frame_rate: frames per second.
+        connector: its sizes; the paper's by default.
+        language_model: its sizes; Vicuna-7B's by default.
+        prompt_tokens: text tokens in addition to the clip's embeddings.
+        cache_dtype: dtype of the KV cache.
 
     Returns:
         Counts, floating-point operations and bytes.

@@ -1,4 +1,4 @@
-"""How alike the queries of a window are."""
+"""Similarity between the queries of a window."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ def query_similarity(query_states: Float[Tensor, "*window query hidden"]) -> Flo
 
     Args:
         query_states: ``(..., query, hidden)``, any floating dtype; computed in float32 at least. A vector of zeros (or
-            with no entry as large as its dtype's smallest normal number) is similar to nothing, and has zero gradient.
+            with no entry as large as its dtype's smallest normal number) has similarity 0 and zero gradient.
 
     Returns:
         ``(...)`` in -1 … 1, float32 or float64; zero for a single query.
@@ -30,7 +30,7 @@ def query_similarity(query_states: Float[Tensor, "*window query hidden"]) -> Flo
     count = query_states.shape[-2]
     with torch.autocast(query_states.device.type, enabled=False):
         largest = query_states.detach().abs().amax(-1, keepdim=True)
-        # The gradient grows with one over the length: of a shorter vector it would leave the dtype's range.
+        # The gradient is proportional to 1 / norm: for a shorter vector it would overflow.
         directed = ~(largest < torch.finfo(query_states.dtype).tiny)
         states = torch.where(directed, query_states, 0).to(torch.promote_types(query_states.dtype, torch.float32))
         # Scaling by the largest entry first keeps the squares finite and above zero for any input.
@@ -41,11 +41,11 @@ def query_similarity(query_states: Float[Tensor, "*window query hidden"]) -> Flo
 
 
 def mean_over_windows(values: Float[Tensor, " window"], mask: Bool[Tensor, " window"] | None) -> Float[Tensor, ""]:
-    """Mean of the real windows' values; zero, and still part of the graph, if there are none.
+    """Mean over the real windows; zero, and still part of the graph, if there are none.
 
     Args:
         values: ``(window,)``.
-        mask: ``(window,)`` bool: real windows; all without it.
+        mask: ``(window,)`` bool: real windows; all by default.
 
     Example:
         >>> import torch

@@ -25,27 +25,28 @@ def frame_grid(
     frame_rate: float,
     num_frames: int | None = None,
 ) -> FrameGrid:
-    """Lays out each clip's frames so that every time from ``first`` to ``last`` falls into one.
+    """Lays out each clip's frames so that every time from ``first`` to ``last`` is in one frame.
 
-    The clip's own frames keep their spans; one that begins where the one before ends, within rounding, begins exactly
-    there. Missing ones before and after them are added at ``frame_rate``; a clip
-    without frames gets the regular grid ``[k, k + 1) / frame_rate``. A last frame that ends at ``inf``, and a first one
-    that starts at ``-inf``, is held (zero-order hold): the added frames show it again.
+    Video frames keep their spans; a frame that begins where the previous one ends, within rounding, begins exactly
+    there. Missing frames before and after the video are added at ``frame_rate``; a clip without video gets the regular
+    grid ``[k, k + 1) / frame_rate``. A last frame that ends at ``inf``, and a first frame that starts at ``-inf``,
+    are held (zero-order hold): the added frames show them again.
 
     Args:
         spans: ``(batch, frame, 2)`` seconds of the visual frames; increasing over each clip's real ones.
         mask: ``(batch, frame)`` bool: real visual frames, anywhere in the row.
         first: ``(batch,)`` seconds of the earliest token's centre, ``inf`` where a clip has none.
         last: ``(batch,)`` seconds of the latest token's centre, ``-inf`` where a clip has none.
-        frame_rate: frames a second of what is added.
-        num_frames: frames of the grid; as many as its longest clip needs without it, which asks the device.
+        frame_rate: rate of the added frames, in frames per second.
+        num_frames: frames of the grid; by default the number that the longest clip needs, which synchronises with the
+            device.
 
     Returns:
         The grid.
 
     Raises:
         InvalidValueError: spans that are not increasing, overlap, or are not finite inside the clip; a ``num_frames``
-            that is too small. (In compiled code a ``RuntimeError`` says the latter, and spans are not looked at.)
+            that is too small. (Compiled code raises a ``RuntimeError`` for the latter and does not check spans.)
 
     Example:
         >>> import torch

@@ -1,7 +1,7 @@
-"""How the frames of a clip are laid out: one rule, for whole clips and for streams.
+"""The layout of a clip's frames: one rule for whole clips and streams.
 
-A clip has frames added before its video, the video's own frames, and frames added after it. Added frames are counted in
-whole numbers from one origin, so that times do not drift. They show no video, unless it is held (zero-order hold).
+A clip has frames added before its video, the video's own frames, and frames added after it. Added frames have integer
+numbers relative to one origin, so times do not drift. They show no video, unless a frame is held (zero-order hold).
 """
 
 from typing import NamedTuple
@@ -27,7 +27,7 @@ class FrameGrid(NamedTuple):
         >>> from avfusion.functional import FrameGrid
         >>> spans = torch.tensor([[[0.0, 0.5], [0.5, 1.0]]], dtype=torch.float64)
         >>> grid = FrameGrid(source=torch.tensor([[0, -1]]), spans=spans, mask=torch.ones(1, 2, dtype=torch.bool))
-        >>> int((grid.source < 0).sum())  # frames that show no picture
+        >>> int((grid.source < 0).sum())  # frames without video
         1
     """
 
@@ -60,10 +60,10 @@ class LeadingFrames(NamedTuple):
     """The frames that are added before the video.
 
     Attributes:
-        origin: ``(batch,)`` seconds that they are counted from.
-        number: ``(batch,)`` int64: of the first; frame ``n`` starts at ``origin + n / frame_rate``.
-        lengths: ``(batch,)`` int64: how many there are.
-        source: ``(batch,)`` int64: what they show, as in :func:`lay_out`.
+        origin: ``(batch,)`` seconds: time of frame 0.
+        number: ``(batch,)`` int64: number of the first; frame ``n`` starts at ``origin + n / frame_rate``.
+        lengths: ``(batch,)`` int64: number of added frames.
+        source: ``(batch,)`` int64: the video frame that they show, as in :func:`lay_out`.
     """
 
     origin: Float[Tensor, " batch"]
@@ -73,7 +73,7 @@ class LeadingFrames(NamedTuple):
 
 
 def video_spans(spans: Tensor, lengths: Tensor, frame_rate: float) -> VideoSpans:
-    """Gives a frame that is held a finite span; the others keep theirs.
+    """Replaces the infinite span of a held frame by a finite one.
 
     Args:
         spans: ``(batch, frame, 2)`` seconds, real frames first, zero behind them. Only the first may start at ``-inf``,
@@ -111,8 +111,9 @@ def lay_out(
         video: the video's frames.
         leading: the added frames before them.
         trailing: ``(batch,)`` int64: added frames after them, counted from ``video.end``.
-        frame_rate: frames a second of what is added.
-        num_frames: frames of the result; as many as the longest clip needs without it, which asks the device.
+        frame_rate: rate of the added frames, in frames per second.
+        num_frames: frames of the result; by default the number that the longest clip needs, which synchronises with
+            the device.
 
     Returns:
         The grid, whose ``source`` counts the video's frames from 1, 0 is a frame that is held from before them; and the
@@ -154,12 +155,12 @@ def _grid_width(total: Tensor, wanted: int | None) -> int:
 
 
 def rounding_of_spans(spans: Tensor) -> float:
-    """What :func:`~avfusion.types.clock.latest` takes for times that are compared with these edges."""
+    """The ``edges`` argument of :func:`~avfusion.types.clock.latest` for times that are compared with these edges."""
     return rounding(spans.dtype) if torch.finfo(spans.dtype).eps > torch.finfo(time_dtype(spans.device)).eps else 0.0
 
 
 def joined_starts(spans: Tensor, ends: Tensor, share: float | Tensor = 0.0) -> Tensor:
-    """``(batch, frame)`` where frames start: exactly where the one before ends, if that is the same within rounding.
+    """``(batch, frame)`` starts of frames: exactly the previous frame's end, if both are equal within rounding.
 
     Args:
         spans: ``(batch, frame, 2)`` seconds, in the dtype of times.
@@ -169,11 +170,11 @@ def joined_starts(spans: Tensor, ends: Tensor, share: float | Tensor = 0.0) -> T
     first = spans.shape[1] - ends.shape[1]
     starts, stops = spans[:, first:].unbind(-1)
     slack = latest(ends, share) - ends
-    touch = ((starts - ends).abs() <= slack) & (stops > ends)  # never of what is infinite
+    touch = ((starts - ends).abs() <= slack) & (stops > ends)  # never for infinite times
     return torch.cat([spans[:, :first, 0], torch.where(touch, ends, starts)], 1)
 
 
-# The products below can round across a frame's edge; the comparisons use the very edges that the grid gets.
+# The products below can round across a frame's edge; the comparisons use the edges of the resulting grid.
 def frames_before(first: Tensor, begin: Tensor, frame_rate: float) -> Tensor:
     """Frames to add before ``begin`` so that ``first`` falls into one; none for ``inf``."""
     count = ((begin - first) * frame_rate).nan_to_num(neginf=0.0).ceil().clamp(min=0)

@@ -23,17 +23,17 @@ def fuse_streams(
     absent_tokens: Mapping[str, Tensor] | None = None,
     absent: Mapping[str, Bool[Tensor, " batch"]] | None = None,
 ) -> Frames:
-    """Joins the streams of each frame, slot by slot or one after the other.
+    """Concatenates the streams of each frame on the feature axis or on the token axis.
 
     Args:
         placed: each stream's ``(batch, frame, slot, dim)`` tokens and ``(batch, frame, slot)`` mask, by name, as
             :func:`scatter_tokens` and :func:`gather_frames` give them.
         grid: the frames.
-        fusion: ``"features"``: side by side on the feature axis; ``"tokens"``: one after the other on the token axis.
-        padding: ``"masked"``: empty slots are masked; ``"released"``: they count as tokens of zeros.
-        absent_tokens: ``(dim,)`` by name: stands where a clip without that stream would have its tokens: with
-            ``"features"`` in every slot that another stream fills, with ``"tokens"`` in the first of each frame.
-        absent: ``(batch,)`` bool by name: clips without that stream; those with no real token of it without it.
+        fusion: ``"features"``: concatenate on the feature axis, slot by slot; ``"tokens"``: on the token axis.
+        padding: ``"masked"``: empty slots are masked; ``"released"``: they are tokens of zeros.
+        absent_tokens: ``(dim,)`` by name: learned token for a missing stream. With ``"features"`` it is in every slot
+            that another stream fills, with ``"tokens"`` in the first slot of each frame.
+        absent: ``(batch,)`` bool by name: clips without the stream; by default those without a real token of it.
 
     Returns:
         The frames, with the spans of the grid.

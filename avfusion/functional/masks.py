@@ -1,4 +1,4 @@
-"""Which token may attend to which, described before it is spelled out."""
+"""Frame-causal attention masks: a compact description, and the dense mask."""
 
 from typing import Literal, NamedTuple
 
@@ -13,20 +13,20 @@ Padding = Literal["masked", "released"]
 
 
 class FrameCausalMask(NamedTuple):
-    r"""Frame-block-causal attention: tokens of a frame see each other and every frame on one side of it.
+    r"""Frame-block-causal attention: tokens of a frame attend to that frame and to all frames on one side of it.
 
     .. math:: M_{ij} = \begin{cases} \lfloor j/S \rfloor \le \lfloor i/S \rfloor & \text{causal} \\
               \lfloor j/S \rfloor \ge \lfloor i/S \rfloor & \text{reversed} \end{cases}
 
-    for query token :math:`i`, key token :math:`j` and :math:`S` tokens a frame (FAVOR, section 3.2).
+    for query token :math:`i`, key token :math:`j` and :math:`S` tokens per frame (FAVOR, section 3.2).
 
     Attributes:
         num_frames: frames of a window.
         tokens_per_frame: tokens of a frame.
         direction: ``"causal"``, earlier frames, as published; ``"reversed"``, later frames, as in the released
             weights.
-        cached_tokens: keys of earlier frames, which stand before those of the queries' frames and are visible to all
-            queries; for ``"causal"``.
+        cached_tokens: number of cached keys of earlier frames, which come first and are visible to all queries; for
+            ``"causal"`` only.
 
     Example:
         >>> FrameCausalMask(num_frames=2, tokens_per_frame=1).dense().int().tolist()
@@ -41,14 +41,14 @@ class FrameCausalMask(NamedTuple):
     cached_tokens: int = 0
 
     def dense(self, device: torch.device | str | None = None) -> Bool[Tensor, "token key"]:
-        """``(query token, key token)`` bool, ``True`` = may attend; built once for each shape and device."""
+        """``(query token, key token)`` bool, ``True`` = may attend; computed once per shape and device."""
         place = torch.device(device or "cpu")
         if torch.compiler.is_compiling():  # sizes may be symbols, which cannot be looked up
             return self._build(place)
         mask = _CACHE.get((self, place))
         if mask is None:
             mask = self._build(place)
-            # What a tracer makes stands for a tensor and must not outlive its trace.
+            # A tracer's result is not a real tensor and must not be cached.
             if type(mask) is Tensor:
                 if len(_CACHE) >= _CACHE_SIZE:
                     _CACHE.clear()
@@ -57,7 +57,7 @@ class FrameCausalMask(NamedTuple):
 
     def _build(self, device: torch.device) -> Tensor:
         check_direction(self.direction)
-        # A mask made under inference mode could not be saved for a later backward pass.
+        # A mask computed in inference mode could not be saved for a later backward pass.
         with torch.inference_mode(False):
             frame = torch.arange(self.num_frames, device=device).repeat_interleave(self.tokens_per_frame)
             ahead = frame[:, None] - frame
@@ -65,7 +65,7 @@ class FrameCausalMask(NamedTuple):
             return torch.nn.functional.pad(allowed, (self.cached_tokens, 0), value=True)
 
     def sees_any(self, key_mask: Bool[Tensor, "window key"]) -> Bool[Tensor, "window token"]:
-        """``(window, token)`` bool: the tokens that may attend to something real.
+        """``(window, token)`` bool: the tokens that may attend to at least one real key.
 
         Args:
             key_mask: ``(window, key)`` bool: keys that are real, the cached ones first.
@@ -90,7 +90,7 @@ _CACHE_SIZE = 64
 def seeing_queries(
     causal: FrameCausalMask | None, key_mask: Bool[Tensor, "window k"] | None
 ) -> Bool[Tensor, "window 1 q 1"] | None:
-    """``(window, 1, q, 1)`` bool (``q`` may be 1, for all): queries that may see a real key; ``None``: all of them."""
+    """``(window, 1, q, 1)`` bool (``q`` may be 1, for all): queries that may attend to a real key; ``None``: all."""
     if key_mask is None:
         return None
     sees = key_mask.any(-1, keepdim=True) if causal is None else causal.sees_any(key_mask)
@@ -108,8 +108,8 @@ def let_see_something(allowed: Bool[Tensor, "*query key"]) -> Bool[Tensor, "*que
 def allowed_pairs(
     causal: FrameCausalMask | None, key_mask: Bool[Tensor, "window k"] | None, device: torch.device
 ) -> Tensor | None:
-    """The dense boolean mask, in a shape that broadcasts to ``(window, head, q, k)``; ``None``: everything."""
-    # The tokens of one frame see each other and all that is cached.
+    """The dense boolean mask, which broadcasts to ``(window, head, q, k)``; ``None``: nothing is masked."""
+    # The tokens of one frame attend to each other and to all cached tokens.
     structure = None if causal is None or causal.num_frames == 1 else causal.dense(device)
     if key_mask is None:
         return structure

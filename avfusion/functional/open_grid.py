@@ -1,7 +1,7 @@
-"""The frames of clips that are still going on.
+"""The frames of clips that have not ended.
 
-They are those that :func:`~avfusion.functional.frame_grid` lays out for the whole clip, from the first that is not
-finalised yet. Both follow the rule of :mod:`avfusion.functional.frame_layout`.
+They equal those of :func:`~avfusion.functional.frame_grid` for the whole clip, from the first frame that is not
+finalised. Both follow the rule of :mod:`avfusion.functional.frame_layout`.
 """
 
 from typing import NamedTuple
@@ -22,12 +22,12 @@ from avfusion.functional.frame_layout import (
 
 
 class GridAnchor(NamedTuple):
-    """Where the frames of each clip go on.
+    """Position of each clip's next frame.
 
     Attributes:
-        origin: ``(batch,)`` seconds that added frames are counted from: where the first video frame begins, until it is
-            finalised; then where the last finalised video frame ends; 0 without video.
-        number: ``(batch,)`` int64: the next added frame, counted from there; negative before the first video frame.
+        origin: ``(batch,)`` seconds at which added frame 0 begins: the start of the first video frame until that is
+            finalised; then the end of the last finalised video frame; 0 without video.
+        number: ``(batch,)`` int64: number of the next added frame; negative before the first video frame.
         end: ``(batch,)`` seconds at which the last finalised frame ends; ``-inf`` before there is one.
         holds: ``(batch,)`` bool: whether the last finalised video frame is held (zero-order hold).
     """
@@ -39,11 +39,11 @@ class GridAnchor(NamedTuple):
 
 
 class OpenGrid(NamedTuple):
-    """What is laid out, and where it leads.
+    """The frames that are laid out, and the position after each of them.
 
     Attributes:
         grid: the frames; ``source`` counts the pending video frames from 1, 0 is the one that was finalised last.
-        anchor: of each clip's first frame, as it would be if that were the next one to finalise.
+        anchor: position of each clip's first frame, as if it were the next to finalise.
         video_frames: ``(batch, frame)`` int64: video frames among the frames up to and including each.
         holds: ``(batch, frame)`` bool: whether a video frame is held after that frame.
         settled: ``(batch, frame)`` bool: frames that no later video frame can change.
@@ -58,24 +58,24 @@ class OpenGrid(NamedTuple):
 
 def open_grid(
     anchor: GridAnchor,
-    spans: Float[Tensor, "batch picture 2"],
+    spans: Float[Tensor, "batch video_frame 2"],
     count: Int[Tensor, " batch"],
     times: Float[Tensor, "batch time"],
     fills_gaps: Bool[Tensor, " batch"],
     frame_rate: float,
 ) -> OpenGrid:
-    """Lays out the frames that the pending video frames and tokens need.
+    """Lays out frames for the pending video frames and tokens.
 
     Args:
-        anchor: where the clips go on.
-        spans: ``(batch, picture, 2)`` seconds of the pending video frames, real ones first; only the first may start at
+        anchor: position of each clip's next frame.
+        spans: ``(batch, video_frame, 2)`` seconds of pending video frames, real ones first; only the first may start at
             ``-inf``, and only the last end at ``inf``.
         count: ``(batch,)`` int64: pending video frames.
-        times: ``(batch, time)`` seconds of the pending tokens, as :func:`~avfusion.types.clock.latest` gives them, in
-            any order; ``nan`` where there is none.
-        fills_gaps: ``(batch,)`` bool: whether tokens between two video frames get frames of their own, even if no frame
+        times: ``(batch, time)`` seconds of the pending tokens, as :func:`~avfusion.types.clock.latest` returns them, in
+            any order; ``nan`` for padding.
+        fills_gaps: ``(batch,)`` bool: whether frames are added for tokens between two video frames, even if no frame
             has been added after the earlier one.
-        frame_rate: frames a second of what is added.
+        frame_rate: rate of the added frames, in frames per second.
     """
     real = torch.arange(spans.shape[1], device=spans.device) < count[:, None]
     video = video_spans(torch.where(real[..., None], spans, 0.0), count, frame_rate)
@@ -87,8 +87,8 @@ def open_grid(
     trailing = torch.where(some | ~begun, frames_after(last, video.end, frame_rate), 0)
     grid, index = lay_out(video, leading, trailing, frame_rate)
     before, past = index < 0, index - count[:, None]
-    # The first video frame decides where the grid begins; the next one, how long a video frame lasts whose end is not
-    # known, and, without frames in gaps, whether frames may follow the last one at all.
+    # The first video frame determines where the grid begins. The next video frame ends one without a known end and,
+    # without frames in gaps, determines whether frames may follow the last one.
     settled = some[:, None] & (past < torch.where(holds_last, -1, 0)[:, None])
     settled = settled | (fills_gaps & (some | begun) & ~holds_last)[:, None]
     holds = torch.where(before, (begun & anchor.holds)[:, None], holds_last[:, None] & (past >= -1))
@@ -111,7 +111,7 @@ def _bounds(times: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
 def _leading_frames_after(
     anchor: GridAnchor, video: VideoSpans, times: Tensor, last: Tensor, fills_gaps: Tensor, frame_rate: float
 ) -> LeadingFrames:
-    """The added frames before the pending video, or all without any, where frames have been finalised already."""
+    """The added frames before the pending video, or all added frames without video, after the finalised ones."""
     some = video.lengths > 0
     counts_back = some & (anchor.number < 0) & (anchor.origin == video.begin)  # from the first video frame
     fills = (anchor.number != 0) | fills_gaps
@@ -124,7 +124,7 @@ def _leading_frames_after(
 
 
 def anchor_after(laid: OpenGrid, finalised: Int[Tensor, " batch"]) -> GridAnchor:
-    """Where the clips go on after so many frames.
+    """The position of each clip's next frame after the finalised ones.
 
     Args:
         laid: the frames.
@@ -136,7 +136,7 @@ def anchor_after(laid: OpenGrid, finalised: Int[Tensor, " batch"]) -> GridAnchor
     some = finalised > 0
     end = laid.grid.spans[..., 1].gather(1, at)[:, 0]
     count = laid.video_frames.gather(1, at)[:, 0]
-    # Added frames go on being counted from where the last finalised video frame ends.
+    # Added frames are numbered from the end of the last finalised video frame.
     numbered = laid.video_frames == count[:, None]
     place = torch.arange(laid.video_frames.shape[1], device=finalised.device)
     since = (numbered & (place <= at)).sum(1)

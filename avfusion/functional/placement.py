@@ -1,7 +1,7 @@
-"""Which frame, and which slot in it, every token belongs to.
+"""The frame and the slot of every token.
 
-A token belongs to the frame whose half-open span holds its centre. A centre on an edge, within rounding, belongs to the
-frame that begins there.
+A token belongs to the frame whose half-open span contains its centre. A centre on a boundary, within rounding, belongs
+to the frame that begins there.
 """
 
 from typing import NamedTuple
@@ -16,11 +16,11 @@ from avfusion.types.clock import later, latest
 
 
 class Placement(NamedTuple):
-    """Where each token of a stream goes.
+    """The frame and slot of each token of a stream.
 
     Attributes:
-        frame: ``(batch, time)`` int64: index of the frame, ``-1`` where there is no token or no frame holds it.
-        slot: ``(batch, time)`` int64: the token's rank, in time, among those of its frame.
+        frame: ``(batch, time)`` int64: index of the frame; ``-1`` for padding and for tokens outside all frames.
+        slot: ``(batch, time)`` int64: the token's rank by time within its frame.
 
     Example:
         >>> import torch
@@ -40,9 +40,9 @@ class Placement(NamedTuple):
 def place_tokens(
     timestamps: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"], grid: FrameGrid
 ) -> Placement:
-    """Finds the frame whose span holds each real token's centre, and the token's rank inside it.
+    """Finds the frame whose span contains each real token's centre, and the token's rank within it.
 
-    A centre on an edge, within rounding, belongs to the frame that begins there.
+    A centre on a boundary, within rounding, belongs to the frame that begins there.
 
     Args:
         timestamps: ``(batch, time)`` seconds; those of real tokens must not decrease.
@@ -50,7 +50,7 @@ def place_tokens(
         grid: the frames.
 
     Returns:
-        The placement; a real token that no frame holds has frame ``-1``.
+        The placement; a real token outside all frames has frame ``-1``.
 
     Example:
         >>> import torch
@@ -68,7 +68,7 @@ def place_tokens(
 
 
 def latest_centres(timestamps: Tensor, mask: Tensor) -> Tensor:
-    """The latest moments that centres may stand for, in order; those of tokens that are not real are 0.
+    """The latest times that the centres may represent, sorted; 0 for padding.
 
     Args:
         timestamps: ``(batch, time)`` seconds.
@@ -79,7 +79,7 @@ def latest_centres(timestamps: Tensor, mask: Tensor) -> Tensor:
 
 
 def centres_against(centres: Tensor, mask: Tensor, share: float | Tensor) -> Tensor:
-    """:func:`latest_centres`, to be compared with edges that are rounded themselves.
+    """:func:`latest_centres` for comparison with edges that are rounded themselves.
 
     Args:
         centres: ``(batch, time)`` from :func:`latest_centres`.
@@ -93,14 +93,14 @@ def centres_against(centres: Tensor, mask: Tensor, share: float | Tensor) -> Ten
 
 
 def _in_order(times: Tensor, real: Tensor) -> Tensor:
-    """Times that are in order but for rounding, in order; 0 where not real."""
+    """Sorts times that are sorted up to rounding; 0 for padding."""
     times = torch.where(real, times, -torch.inf)
     times = times.cummax(1).values if times.shape[1] else times
     return torch.where(real, times, 0.0)
 
 
 def place_latest(times: Tensor, mask: Tensor, grid: FrameGrid) -> Placement:
-    """As :func:`place_tokens`, with the times that :func:`latest_centres` gives."""
+    """As :func:`place_tokens`, for times from :func:`latest_centres`."""
     batch, frames = grid.mask.shape
     if frames == 0:
         nowhere = torch.full_like(mask, -1, dtype=torch.int64)
@@ -111,7 +111,7 @@ def place_latest(times: Tensor, mask: Tensor, grid: FrameGrid) -> Placement:
     held = mask & (frame >= 0) & (times < grid.spans[..., 1].gather(1, frame.clamp(min=0)))
     frame = torch.where(held, frame, -1)
     per_frame = torch.zeros(batch, frames + 1, dtype=torch.int64, device=mask.device)
-    per_frame = per_frame.scatter_add(1, frame + 1, held.long())  # column 0 collects what has no frame
+    per_frame = per_frame.scatter_add(1, frame + 1, held.long())  # column 0 collects tokens without a frame
     earlier = per_frame.cumsum(1) - per_frame
     slot = held.long().cumsum(1) - 1 - earlier.gather(1, frame + 1)
     return Placement(frame, torch.where(held, slot, -1))
@@ -155,13 +155,13 @@ def check_placement(name: str, stream_mask: Tensor, timestamps: Tensor, placemen
 def scatter_tokens(
     tokens: Float[Tensor, "batch time dim"], placement: Placement, num_frames: int, slots: int
 ) -> tuple[Float[Tensor, "batch frame token dim"], Bool[Tensor, "batch frame token"]]:
-    """Puts tokens into their slots.
+    """Scatters tokens into their slots.
 
     Args:
         tokens: ``(batch, time, dim)``.
         placement: from :func:`place_tokens`.
         num_frames: frames of the result.
-        slots: slots of a frame; every placed token must have one.
+        slots: slots per frame; every placed token must have one.
 
     Returns:
         ``(batch, num_frames, slots, dim)`` tokens, zero in empty slots, and their mask. Differentiable in ``tokens``,
@@ -177,7 +177,7 @@ def scatter_tokens(
     batch, _, dim = tokens.shape
     places = num_frames * slots
     placed = placement.frame >= 0
-    # Tokens that are not real go to one spare place at the end, which is then cut off.
+    # Padding goes to one extra position at the end, which is then removed.
     place = torch.where(placed, placement.frame * slots + placement.slot, places)
     filled = tokens.new_zeros(batch, places + 1, dim).scatter_add(1, place[..., None].expand(-1, -1, dim), tokens)
     mask = torch.zeros(batch, places + 1, dtype=torch.bool, device=tokens.device).scatter(1, place, placed)
@@ -193,7 +193,7 @@ def gather_frames(
     source: Int[Tensor, "batch shown"],
     slots: int,
 ) -> tuple[Float[Tensor, "batch shown slot dim"], Bool[Tensor, "batch shown slot"]]:
-    """Takes the visual frames that a grid shows.
+    """Gathers the visual frames that a grid shows.
 
     Args:
         tokens: ``(batch, frame, token, dim)`` with ``token`` at most ``slots``.
@@ -213,7 +213,7 @@ def gather_frames(
     """
     batch, frames, width, dim = tokens.shape
     clean = torch.where(mask[..., None], tokens, 0)
-    clean = torch.cat([clean, clean.new_zeros(batch, 1, width, dim)], 1)  # what -1 shows
+    clean = torch.cat([clean, clean.new_zeros(batch, 1, width, dim)], 1)  # for source -1
     mask = torch.cat([mask, mask.new_zeros(batch, 1, width)], 1)
     index = torch.where(source >= 0, source, frames)[..., None]
     mask = mask.gather(1, index.expand(-1, -1, width))

@@ -1,4 +1,4 @@
-"""Grids of patches averaged to fewer tokens."""
+"""Average pooling of patch grids."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,7 +8,7 @@ from avfusion.errors import InvalidValueError
 
 
 def pooled_grid(pool: int | tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns that a grid is averaged to; a number of tokens is split into the squarest grid.
+    """Rows and columns of the pooled grid; a number of tokens is split into the squarest grid.
 
     Raises:
         InvalidValueError: more rows or columns than ``grid`` has, or none.
@@ -26,17 +26,17 @@ def pooled_grid(pool: int | tuple[int, int], grid: tuple[int, int]) -> tuple[int
 
 
 def pool_patches(
-    patches: Float[Tensor, "picture patch dim"], grid: tuple[int, int], pool: int | tuple[int, int]
-) -> Float[Tensor, "picture token dim"]:
-    """Averages neighbouring patches of pictures.
+    patches: Float[Tensor, "image patch dim"], grid: tuple[int, int], pool: int | tuple[int, int]
+) -> Float[Tensor, "image token dim"]:
+    """Averages neighbouring patches of images.
 
     Args:
-        patches: ``(picture, rows × columns, dim)``, row by row.
+        patches: ``(image, rows × columns, dim)``, row by row.
         grid: rows and columns of the patches.
         pool: tokens, split into the squarest grid, or rows and columns of the result.
 
     Returns:
-        ``(picture, token, dim)``, row by row.
+        ``(image, token, dim)``, row by row.
 
     Raises:
         InvalidValueError: a grid that the patches do not fill, or that is smaller than the result.

@@ -1,4 +1,4 @@
-"""Ragged batches: clips cut into chunks, and what was computed of the real ones back at its place."""
+"""Ragged batches: cut clips into chunks, and scatter results of the real ones back."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ from avfusion.errors import InvalidValueError
 
 
 def scatter_masked(values: Float[Tensor, "real *dims"], mask: Bool[Tensor, "*places"]) -> Float[Tensor, "..."]:
-    """Puts values, one after the other, at the true places of a mask, and zeros elsewhere.
+    """Scatters values in order to the true positions of a mask; other positions are zero.
 
-    The inverse of ``values = all_values[mask]``. Values that are left over are dropped; they stay in the graph.
+    The inverse of ``values = all_values[mask]``. Surplus values are dropped, but stay in the graph.
 
     Args:
         values: ``(real, ...)``.
@@ -20,7 +20,7 @@ def scatter_masked(values: Float[Tensor, "real *dims"], mask: Bool[Tensor, "*pla
         ``(*mask.shape, ...)``.
 
     Raises:
-        InvalidValueError: fewer values than true places.
+        InvalidValueError: fewer values than true positions.
 
     Example:
         >>> import torch
@@ -40,15 +40,15 @@ def scatter_masked(values: Float[Tensor, "real *dims"], mask: Bool[Tensor, "*pla
 def cut_chunks(
     values: Float[Tensor, "batch time *dims"], lengths: Int[Tensor, " batch"], size: int
 ) -> tuple[Float[Tensor, "batch chunk size *dims"], Bool[Tensor, "batch chunk"]]:
-    """Cuts clips into chunks of one size, the last ones filled up with zeros.
+    """Cuts clips into chunks of one size; the last chunk is padded with zeros.
 
     Args:
-        values: ``(batch, time, ...)``, each clip's first.
-        lengths: ``(batch,)`` int64: how many of a clip are real.
-        size: of a chunk.
+        values: ``(batch, time, ...)``, real values first.
+        lengths: ``(batch,)`` int64: number of real values of each clip.
+        size: size of a chunk.
 
     Returns:
-        ``(batch, chunk, size, ...)``, and ``(batch, chunk)`` bool: chunks in which something is real.
+        ``(batch, chunk, size, ...)``, and ``(batch, chunk)`` bool: chunks with at least one real value.
 
     Raises:
         InvalidValueError: a size below 1.

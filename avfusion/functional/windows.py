@@ -30,14 +30,14 @@ def num_windows(
 def num_windows(
     num_frames: int | Int[Tensor, "*batch"], window_frames: int, stride_frames: int | None = None
 ) -> int | Int[Tensor, "*batch"]:
-    r"""Windows that a clip is cut into: the fewest that cover it, so none holds padding only.
+    r"""Number of windows of a clip: the fewest that cover it, so no window contains only padding.
 
     .. math:: W = \begin{cases} 0 & T = 0 \\ 1 + \lceil \max(T - K, 0) / s \rceil & T > 0 \end{cases}
 
     Args:
         num_frames: real frames :math:`T` of each clip: an int64 tensor of any shape, or one number.
-        window_frames: frames a window, :math:`K`.
-        stride_frames: frames from one window's start to the next's, :math:`s`; ``window_frames`` without it.
+        window_frames: frames per window, :math:`K`.
+        stride_frames: frames from one window's start to the next's, :math:`s`; ``window_frames`` by default.
 
     Returns:
         Windows of each clip, in the form of ``num_frames``.
@@ -58,7 +58,7 @@ def num_windows(
 
 
 def num_frames_of(mask: Bool[Tensor, "batch frame token"]) -> Int[Tensor, " batch"]:
-    """Frames of each clip up to its last real one.
+    """Number of frames of each clip up to its last real one.
 
     Args:
         mask: ``(batch, frame, token)`` bool.
@@ -73,13 +73,13 @@ def num_frames_of(mask: Bool[Tensor, "batch frame token"]) -> Int[Tensor, " batc
 
 
 class WindowLayout(NamedTuple):
-    """Which frames the windows of a batch hold, before anything is cut.
+    """The frames of each window of a batch, before they are cut.
 
     Attributes:
-        frames: ``(windows, frame)`` int64: places of each window's frames in a clip; past the end of the batch too.
-        mask: ``(batch, windows, frame)`` bool: frames that hold something real, of windows that a clip alone would
+        frames: ``(windows, frame)`` int64: index of each window's frames in a clip; may exceed the end of the batch.
+        mask: ``(batch, windows, frame)`` bool: frames with real tokens, in windows that the clip alone would
             have.
-        spans: ``(batch, windows, 2)`` seconds from the first to the last real frame; zero where there is none.
+        spans: ``(batch, windows, 2)`` seconds from the first to the last real frame; zero without real frames.
 
     Example:
         >>> import torch
@@ -126,11 +126,11 @@ def cut_windows(frames: Frames, window_frames: int, stride_frames: int | None = 
 
     Args:
         frames: tokens ``(batch, frame, token, dim)``; each clip's frames start at index 0.
-        window_frames: frames a window.
-        stride_frames: frames from one window's start to the next's; ``window_frames`` without it.
+        window_frames: frames per window.
+        stride_frames: frames from one window's start to the next's; ``window_frames`` by default.
 
     Returns:
-        As many windows for each clip as ``frame`` frames need; those that a clip alone would not have are masked.
+        As many windows per clip as ``frame`` frames need; windows that the clip alone would not have are masked.
 
     Example:
         >>> import torch
@@ -156,11 +156,11 @@ def cut_windows(frames: Frames, window_frames: int, stride_frames: int | None = 
 def spread_over_positions(
     windows: Float[Tensor, "batch windows 2"] | Bool[Tensor, "batch windows"], num_queries: int
 ) -> Tensor:
-    """Repeats what is known of each window for each of its query positions.
+    """Repeats a value of each window for each of its query positions.
 
     Args:
         windows: ``(batch, windows, ...)``.
-        num_queries: positions a window.
+        num_queries: positions per window.
 
     Returns:
         ``(batch, windows * num_queries, ...)``.

@@ -1,10 +1,10 @@
-"""Checks of parts of your own: does it fit, and if not, what is wrong?
+"""Conformance checks for your own parts.
 
-An encoder fits if it takes and gives the values of avfusion: no base class is needed. The Protocols
+An encoder fits if it takes and returns the values of avfusion: no base class is needed. The Protocols
 :class:`~avfusion.AudioEncoder`, :class:`~avfusion.VisualEncoder`, :class:`~avfusion.WindowEncoder` and
-:class:`~avfusion.StreamingWindowEncoder` say what is asked. Each function here runs a part on small clips, and raises
-one :class:`~avfusion.ConformanceError` for the first property that does not hold. They need nothing but torch, and no
-test framework.
+:class:`~avfusion.StreamingWindowEncoder` define it. Each function here runs a part on small clips, and raises
+one :class:`~avfusion.ConformanceError` for the first property that does not hold. They need only torch, no test
+framework.
 
 Example:
     >>> from avfusion import CausalQFormer

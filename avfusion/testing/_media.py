@@ -1,4 +1,4 @@
-"""What encoders of sound and pictures have in common: a batch of clips in, and real tokens of each clip out."""
+"""Checks shared by audio and visual encoders."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -14,14 +14,14 @@ M = TypeVar("M", Waveform, Video)
 
 
 class Kind(NamedTuple, Generic[M]):
-    """What is done with the clips of one kind of media.
+    """Operations on the clips of one kind of media.
 
     Attributes:
-        word: what the media are called, as the encoder's argument.
-        values: its field with the samples or pixels.
-        spoil: other values, NaN among them, in the padding, and more padding.
+        word: name of the media in messages.
+        values: name of the field with the samples or pixels.
+        spoil: replaces the padding by other values, NaN included, and adds padding.
         alone: one clip without padding.
-        hint: how padding is cleared.
+        hint: how to clear padding.
     """
 
     word: str
@@ -32,7 +32,7 @@ class Kind(NamedTuple, Generic[M]):
 
     @property
     def absent_rule(self) -> str:
-        """What is asked for clips without anything."""
+        """The rule for clips without media."""
         return f"a clip without {self.word} must give no real token, alone and in a batch"
 
 
@@ -40,7 +40,7 @@ _ABSENT_HINT = "pass over clips in which nothing is real: tokens of zeros, and a
 
 
 def check_clips(mask: Tensor, word: str) -> None:
-    """Refuses media to examine an encoder with that would show nothing."""
+    """Raises an error for media without a real clip."""
     if not bool(mask.any()):
         raise InvalidValueError(f"{word}: must hold a clip with something real in it, found none")
 
@@ -51,7 +51,7 @@ def tokens_of(value: TokenStream | Frames, clip: int) -> Tensor:
 
 
 def first_run(exam: Exam, kind: Kind[M], media: M, rule: str, hint: str) -> Any:
-    """What ``media`` give; tells an encoder that fails altogether from one that fails for clips without anything."""
+    """The output for ``media``; distinguishes an encoder that always fails from one that fails for empty clips."""
     try:
         return exam.run("output", rule, hint, exam.part, media)
     except ConformanceError:
@@ -68,7 +68,7 @@ def first_run(exam: Exam, kind: Kind[M], media: M, rule: str, hint: str) -> Any:
 def check_media_encoder(
     exam: Exam, kind: Kind[M], media: M, value: TokenStream | Frames, dtypes: Sequence[torch.dtype]
 ) -> tuple[str, ...]:
-    """The properties that encoders of sound and pictures share; ``value`` is what ``media`` gave."""
+    """The properties that audio and visual encoders share; ``value`` is the output for ``media``."""
     _check_padding(exam, kind, media, value)
     _check_absent(exam, kind, media, value)
     _check_batch(exam, kind, media, value)
@@ -80,7 +80,7 @@ def check_media_encoder(
 
 
 def check_device(exam: Exam, value: TokenStream | Frames) -> tuple[str, ...]:
-    """Whether all that was given is where the parameters are, if there are any."""
+    """Whether all outputs are on the device of the parameters, if any."""
     if not exam.parameters():
         return ()
     device = next(iter(exam.parameters().values())).device
@@ -92,7 +92,7 @@ def check_device(exam: Exam, value: TokenStream | Frames) -> tuple[str, ...]:
 
 
 def check_repeatable(exam: Exam, media: Any, value: TokenStream | Frames) -> None:
-    """Whether ``media`` give ``value`` again."""
+    """Whether ``media`` give ``value`` a second time."""
     again = exam.run("repeatable", "it must be callable twice", "keep no state between calls", exam.part, media)
     same = torch.equal(again.mask, value.mask) and exam.difference(again.tokens[again.mask], value.tokens[value.mask])
     if same is not None:

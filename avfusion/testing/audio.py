@@ -1,4 +1,4 @@
-"""Whether an audio encoder fits."""
+"""Conformance check for audio encoders."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,40 +22,39 @@ def check_token_stream_encoder(
     tolerance: float | None = None,
     dtypes: Sequence[torch.dtype] = (torch.bfloat16,),
 ) -> tuple[str, ...]:
-    """Checks that an encoder of sound is an :class:`~avfusion.AudioEncoder` in all that it promises.
+    """Checks that an audio encoder meets the protocol :class:`~avfusion.AudioEncoder`.
 
-    It is run in evaluation mode, on the device it is on, some ten times over. The properties, in the order in which
-    they are checked:
+    The encoder runs about ten times, in evaluation mode, on its own device. The properties, in the order of the checks:
 
     ========== ====================================================================================================
     protocol   it is callable, and ``output_dim`` is a number
-    output     it gives a :class:`~avfusion.TokenStream` of as many clips as it got, of width ``output_dim``
-    device     all that it gives is where its parameters are
-    repeatable the same sound gives the same tokens
+    output     it returns a :class:`~avfusion.TokenStream` with one row per clip, of width ``output_dim``
+    device     all outputs are on the device of its parameters
+    repeatable the same audio gives the same tokens
     order      timestamps are float64 seconds, finite, and do not decrease
-    start      sound that starts later has the same tokens, as much later
-    padding    padding never becomes a real token; what it holds, NaN included, and how long it is changes nothing
-    absent     a clip without sound has no real token, and a batch of such clips runs
-    batch      a clip gives in a batch what it gives alone
-    gradients  they are there, and finite, if any parameter is trained, and not otherwise
-    dtype      tokens have the dtype of the parameters, whatever that of the sound
-    clock      tokens are centred within their clip, and leave no end of it without
-    timeline   ``timeline(waveform)``, where there is one, gives the same times without tokens
+    start      audio that starts later gives the same tokens, later by the same amount
+    padding    padding never becomes a real token; its values, NaN included, and its length have no effect
+    absent     a clip without audio has no real token, and a batch of such clips runs
+    batch      a clip gives the same result in a batch and alone
+    gradients  they exist and are finite if any parameter is trained, and do not exist otherwise
+    dtype      tokens have the dtype of the parameters, for audio of any dtype
+    clock      tokens are centred within their clip and cover it to both ends
+    timeline   ``timeline(waveform)``, if present, returns the same times without tokens
     ========== ====================================================================================================
 
     Args:
-        encoder: usually an ``nn.Module``; one without parameters is spared the properties about them.
-        waveform: clips to try it on; one clip of noise for each case that matters, without it. Sound longer than the
-            model takes at once shows whether it is cut off.
-        tolerance: largest difference that counts as none, as a share of the largest token; by dtype without it.
-        dtypes: of which a copy of the encoder is made and run; ``()`` spares the memory.
+        encoder: usually an ``nn.Module``; properties of parameters are checked only if it has parameters.
+        waveform: clips to check with; by default one clip of noise per relevant case. Audio longer than the model's
+            input reveals truncation.
+        tolerance: largest allowed difference, relative to the largest token; depends on the dtype by default.
+        dtypes: dtypes in which a copy of the encoder is run; ``()`` saves the memory of the copies.
 
     Returns:
         The names of the properties that hold.
 
     Raises:
-        ConformanceError: the first property that does not hold, what was found, and what usually mends it.
-        InvalidValueError: a ``waveform`` without sound.
+        ConformanceError: the first property that does not hold, what was found, and the usual fix.
+        InvalidValueError: a ``waveform`` without audio.
 
     Example:
         >>> import torch
@@ -69,7 +68,7 @@ def check_token_stream_encoder(
         ...         return TokenStream.from_rate(pieces.std(-1, keepdim=True), 100.0, lengths=waveform.lengths // 160)
         >>> check_token_stream_encoder(Loudness())
         Traceback (most recent call last):
-        avfusion.errors.ConformanceError: Loudness breaks "start": sound that starts 3.25 s later must have the same
+        avfusion.errors.ConformanceError: Loudness breaks "start": audio that starts 3.25 s later must have the same
         tokens 3.25 s later, found tokens 0 s later in clip 0; give the stream its start:
         TokenStream.from_rate(tokens, rate, start=waveform.start)
     """
@@ -113,7 +112,7 @@ def _check_output(exam: Exam, wave: Waveform) -> TokenStream:
         rule = f"tokens must be (batch, time, output_dim) = ({wanted[0]}, any, {wanted[1]})"
         exam.fail("output", rule, f"shape {tuple(stream.tokens.shape)}", "give what the tower gives for every clip")
     if not bool(stream.mask[wave.mask.any(1).to(stream.mask.device)].any(1).all()):
-        exam.fail("output", "every clip with sound must have a token", "one without", "pad short sound with silence")
+        exam.fail("output", "every clip with audio must have a token", "one without", "pad short audio with silence")
     return stream
 
 
@@ -139,7 +138,7 @@ def _check_order(exam: Exam, stream: TokenStream) -> None:
 
 
 def _check_start(exam: Exam, wave: Waveform, stream: TokenStream) -> None:
-    later, rule = 3.25, "sound that starts 3.25 s later must have the same tokens 3.25 s later"
+    later, rule = 3.25, "audio that starts 3.25 s later must have the same tokens 3.25 s later"
     hint = f"give the stream its start: {_TIMES}"
     moved = exam.run("start", rule, hint, exam.part, wave._replace(start=wave.start + later))
     if not torch.equal(moved.mask, stream.mask):
@@ -165,23 +164,23 @@ def _check_clock(exam: Exam, wave: Waveform, stream: TokenStream) -> None:
             continue
         first, last = times[0].item(), times[-1].item()
         begin, end = start[clip].item(), (start + seconds)[clip].item()
-        # The middle of the last token's stretch may lie in the silence behind the sound, by less than a step.
+        # The centre of the last token may lie after the end of the audio, by less than a step.
         if not begin <= first <= last < end + step:
             exam.fail(
                 "clock",
                 "tokens must be centred within their clip, in seconds on its clock",
-                f"tokens from {first:.6g} s to {last:.6g} s in clip {clip}, whose sound goes from {begin:.6g} s "
+                f"tokens from {first:.6g} s to {last:.6g} s in clip {clip}, whose audio goes from {begin:.6g} s "
                 f"to {end:.6g} s",
-                f"use the rate of tokens a second, and the sound's start: {_TIMES}",
+                f"use the rate in tokens per second, and the audio's start: {_TIMES}",
             )
         slack = max(3 * step, 0.1 * (end - begin))
         if steps > 1 and (end - last > slack or first - begin > slack):
             exam.fail(
                 "clock",
-                f"tokens {step:.3g} s apart must reach from one end of the sound to the other",
-                f"tokens from {first:.6g} s to {last:.6g} s in clip {clip}, whose sound goes from {begin:.6g} s "
+                f"tokens {step:.3g} s apart must reach from one end of the audio to the other",
+                f"tokens from {first:.6g} s to {last:.6g} s in clip {clip}, whose audio goes from {begin:.6g} s "
                 f"to {end:.6g} s",
-                "the rate is not the tower's, or the sound was cut off: run long sound in chunks",
+                "the rate is not the tower's, or the audio was cut off: run long audio in chunks",
             )
 
 
@@ -212,7 +211,7 @@ def _alone(wave: Waveform, clip: int) -> Waveform:
 
 
 _KIND: Kind[Waveform] = Kind(
-    word="sound",
+    word="audio",
     values="samples",
     spoil=_spoil,
     alone=_alone,

@@ -1,4 +1,4 @@
-"""Whether a visual encoder fits."""
+"""Conformance check for visual encoders."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,41 +18,40 @@ def check_visual_encoder(
     tolerance: float | None = None,
     dtypes: Sequence[torch.dtype] = (torch.bfloat16,),
 ) -> tuple[str, ...]:
-    """Checks that an encoder of pictures is a :class:`~avfusion.VisualEncoder` in all that it promises.
+    """Checks that a visual encoder meets the protocol :class:`~avfusion.VisualEncoder`.
 
-    It is run in evaluation mode, on the device it is on, some ten times over. The properties, in the order in which
-    they are checked:
+    The encoder runs about ten times, in evaluation mode, on its own device. The properties, in the order of the checks:
 
     ========== ====================================================================================================
     protocol   it is callable, and ``output_dim`` and ``tokens_per_frame`` are numbers
-    output     it gives :class:`~avfusion.Frames`, as many of as many clips as it got, ``tokens_per_frame`` tokens each,
-               of width ``output_dim``
-    device     all that it gives is where its parameters are
-    repeatable the same pictures give the same tokens
-    frames     a real frame has a real token, and another has none
+    output     it returns :class:`~avfusion.Frames` with the same clips and frames, ``tokens_per_frame`` tokens each, of
+               width ``output_dim``
+    device     all outputs are on the device of its parameters
+    repeatable the same frames give the same tokens
+    frames     real frames have a real token, masked frames have none
     spans      those of the video, float64
-    padding    what padding holds, NaN included, and how many frames it has changes nothing
-    absent     a clip without pictures has no real token, and a batch of such clips runs
-    batch      a clip gives in a batch what it gives alone
-    gradients  they are there, and finite, if any parameter is trained, and not otherwise
-    dtype      tokens have the dtype of the parameters, whatever that of the pictures
-    range      uint8 pictures, and the same in 0 … 1, give the same tokens
+    padding    the values of padding, NaN included, and its number of frames have no effect
+    absent     a clip without frames has no real token, and a batch of such clips runs
+    batch      a clip gives the same result in a batch and alone
+    gradients  they exist and are finite if any parameter is trained, and do not exist otherwise
+    dtype      tokens have the dtype of the parameters, for frames of any dtype
+    range      uint8 frames, and the same in 0 … 1, give the same tokens
     ========== ====================================================================================================
 
-    Frames of a clip may see each other: an encoder of films fits as well as one of pictures.
+    Frames of a clip may depend on each other: video encoders fit as well as image encoders.
 
     Args:
-        encoder: usually an ``nn.Module``; one without parameters is spared the properties about them.
-        video: clips to try it on, real frames first; one for each case that matters, without it.
-        tolerance: largest difference that counts as none, as a share of the largest token; by dtype without it.
-        dtypes: of which a copy of the encoder is made and run; ``()`` spares the memory.
+        encoder: usually an ``nn.Module``; properties of parameters are checked only if it has parameters.
+        video: clips to check with, real frames first; by default one per relevant case.
+        tolerance: largest allowed difference, relative to the largest token; depends on the dtype by default.
+        dtypes: dtypes in which a copy of the encoder is run; ``()`` saves the memory of the copies.
 
     Returns:
         The names of the properties that hold.
 
     Raises:
-        ConformanceError: the first property that does not hold, what was found, and what usually mends it.
-        InvalidValueError: a ``video`` without pictures.
+        ConformanceError: the first property that does not hold, what was found, and the usual fix.
+        InvalidValueError: a ``video`` without frames.
 
     Example:
         >>> import torch
@@ -66,7 +65,7 @@ def check_visual_encoder(
         ...         return Frames(tokens, video.mask[..., None], video.spans)
         >>> check_visual_encoder(Brightness())
         Traceback (most recent call last):
-        avfusion.errors.ConformanceError: Brightness breaks "range": pictures must give the same tokens as uint8 and as
+        avfusion.errors.ConformanceError: Brightness breaks "range": frames must give the same tokens as uint8 and as
         0 … 1, found tokens that differ by ...% of their size; divide uint8 by 255, and floating point by nothing
     """
     exam = Exam(encoder, tolerance)
@@ -87,12 +86,12 @@ def check_visual_encoder(
     return ("protocol", "output", *device, "repeatable", "frames", "spans", *shared, "range")
 
 
-_RANGE = "pictures must give the same tokens as uint8 and as 0 … 1"
+_RANGE = "frames must give the same tokens as uint8 and as 0 … 1"
 _RANGE_HINT = "divide uint8 by 255, and floating point by nothing"
 
 
 def _clips() -> Video:
-    """Smooth pictures, which resizing neither sharpens nor rounds: five, none, two, and five again."""
+    """Smooth frames, on which resizing has little effect: clips of five, none, two, and five frames."""
     lengths, size = [5, 0, 2, 5], (40, 56)
     rows, columns = (torch.linspace(0, 3, count) for count in size)
     waves = torch.stack([(rows[:, None] + columns + phase).sin() for phase in range(3)])
@@ -136,7 +135,7 @@ def _check_range(exam: Exam, film: Video, value: Frames) -> None:
     found = exam.run("range", _RANGE, _RANGE_HINT, exam.part, whole)
     mine, wanted = (each.tokens[value.mask].double() for each in (found, value))
     share = ((mine - wanted).norm() / wanted.norm()).item()
-    if not share < 0.25:  # resizing rounds uint8, and a small tower makes much of it
+    if not share < 0.25:  # resizing rounds uint8, and a small network amplifies it
         exam.fail("range", _RANGE, f"tokens that differ by {share:.0%} of their size", _RANGE_HINT)
 
 
@@ -156,7 +155,7 @@ def _alone(film: Video, clip: int) -> Video:
 
 
 _KIND: Kind[Video] = Kind(
-    word="pictures",
+    word="frames",
     values="pixels",
     spoil=_spoil,
     alone=_alone,

@@ -1,4 +1,4 @@
-"""Checks and helpers that the values share."""
+"""Validation shared by the value types."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 def check(value: Any, name: str, ndim: int, axes: str, *, dtype: str = "floating") -> None:
     if not isinstance(value, Tensor):
-        return  # pytree and tracing tools put their own leaves into the same tuples
+        return  # pytree and tracing tools put other leaves into these tuples
     if value.ndim != ndim:
         raise InvalidValueError(f"{name}: must be {axes}, found shape {tuple(value.shape)}")
     if dtype == "bool" and value.dtype != torch.bool:
@@ -48,6 +48,6 @@ def as_mask(
 
 
 def checks_replaced(cls: type[T]) -> type[T]:
-    """Lets ``_replace``, which goes past ``__new__``, check what it makes too."""
+    """Makes ``_replace``, which bypasses ``__new__``, validate its result too."""
     setattr(cls, "_make", classmethod(lambda cls, values: cls(*values)))  # noqa: B010
     return cls

@@ -1,8 +1,8 @@
 """Times: seconds on the clip's own clock.
 
-Two computations of one time, such as ``start + (i + 0.5) / rate`` and ``k / frame_rate``, differ by rounding. So that a
-centre on a frame's edge falls on the same side everywhere, every comparison of times takes :func:`latest` of the one
-that must not be too early: what is equal within rounding counts as having reached the edge.
+Two computations of one time, such as ``start + (i + 0.5) / rate`` and ``k / frame_rate``, differ by rounding. A centre
+on a frame's edge must fall on the same side everywhere. Every comparison of times therefore uses :func:`latest` of the
+time that must not be too early: a time that equals the edge within rounding has reached it.
 """
 
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ def time_dtype(device: torch.device) -> torch.dtype:
 
 def regular_grid(count: int, rate: float, device: torch.device, *, first: float = 0.0) -> Tensor:
     """``(first + [0, 1, …, count - 1]) / rate``."""
-    # Divided, not multiplied by 1/rate: k/rate is then the same number in every grid, so that ties are exact.
+    # Division instead of multiplication by 1/rate: k/rate is the same number in every grid, so ties are exact.
     return (torch.arange(count, device=device, dtype=time_dtype(device)) + first) / rate
 
 
 def as_offset(start: "float | Tensor | Sequence[float]", batch: int, name: str, device: torch.device) -> Tensor:
-    """``(batch,)`` seconds from one number or one a clip."""
-    if isinstance(start, (int, float)):  # filled in there, without waiting for the device as a copy does
+    """``(batch,)`` seconds from one number or one per clip."""
+    if isinstance(start, (int, float)):  # filled on the device, without the synchronisation of a copy
         return torch.full((batch,), start, dtype=time_dtype(device), device=device)
     value = torch.as_tensor(start, dtype=time_dtype(device), device=device)
     if value.ndim > 1 or (value.ndim == 1 and value.shape[0] != batch):
@@ -45,21 +45,21 @@ def as_offset(start: "float | Tensor | Sequence[float]", batch: int, name: str, 
 
 
 def rounding(dtype: torch.dtype) -> float:
-    """How far a time may be off, as a share of the power of two below it.
+    """The rounding error of a time, relative to the power of two below it.
 
-    Twice the spacing of its dtype, for short computations; in half precision the half of one, because times there are
-    rounded once, and more would reach into the next token.
+    Twice the spacing of its dtype, for short computations; in half precision half of one spacing, because these times
+    are rounded once, and a larger tolerance would reach into the next token.
     """
     spacing = torch.finfo(dtype).eps
     return 2 * spacing if torch.finfo(dtype).bits >= 32 else spacing / 2
 
 
 def latest(times: Tensor, edges: "float | Tensor" = 0.0) -> Tensor:
-    """The latest moments that times may stand for, in the dtype of times; what is not finite stays as it is.
+    """The latest times that rounded times may represent, in the dtype of times; infinite values are unchanged.
 
     Args:
         times: seconds in any floating dtype.
-        edges: :func:`rounding` of what they are compared with, if that is not float64; broadcast against ``times``.
+        edges: :func:`rounding` of the times they are compared with, if not float64; broadcasts against ``times``.
     """
     exact = times.to(time_dtype(times.device))
     share = max(rounding(times.dtype), rounding(exact.dtype))
@@ -67,27 +67,27 @@ def latest(times: Tensor, edges: "float | Tensor" = 0.0) -> Tensor:
 
 
 def later(times: Tensor, share: "float | Tensor") -> Tensor:
-    """Times that are later by a share of the power of two below them; what is not finite stays as it is."""
+    """Times plus a share of the power of two below them; infinite values are unchanged."""
     if not isinstance(share, Tensor) and share == 0.0:
         return times
     return torch.where(times.isfinite(), times + _power_of_two(times) * share, times)
 
 
 def earliest(times: Tensor) -> Tensor:
-    """The earliest moments that times may stand for, without :data:`TICK`: what is given in full until then."""
+    """The earliest times that rounded times may represent, without :data:`TICK`."""
     exact = times.to(time_dtype(times.device))
     return later(exact, -max(rounding(times.dtype), rounding(exact.dtype)))
 
 
 def frames_until(ends: Tensor, frame_rate: float) -> Tensor:
-    """Frames of a regular grid that clips of so many seconds need, int64.
+    """Number of frames of a regular grid that clips of this many seconds need, int64.
 
-    An end within a microsecond of an edge is on it, because files state their lengths in microseconds.
+    An end within a microsecond of an edge is on the edge, because files state their durations in microseconds.
     """
     return ((earliest(ends) - 1e-6) * frame_rate).ceil().clamp(min=0).long()
 
 
 def _power_of_two(times: Tensor) -> Tensor:
     """The power of two at or below each time; 0 for 0."""
-    # The little that is added keeps powers of two what they are, however the logarithm is rounded.
+    # The small addend keeps powers of two unchanged, however the logarithm is rounded.
     return times.abs().log2().add(1e-12).floor().exp2()

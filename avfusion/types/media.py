@@ -1,4 +1,4 @@
-"""Sound and pictures."""
+"""Audio samples and video frames."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
@@ -22,13 +22,13 @@ class _Waveform(NamedTuple):
 
 @checks_replaced
 class Waveform(_Waveform):
-    """Mono sound: what media loading gives and an audio encoder takes.
+    """Mono audio: what media loading returns and an audio encoder takes.
 
     Attributes:
         samples: ``(batch, sample)``, floating point, full scale = 1.
-        mask: ``(batch, sample)`` bool: a clip's real samples come first, padding after them.
-        sample_rate: samples a second.
-        start: ``(batch,)`` seconds at which each clip's sound begins, on the clock of its video.
+        mask: ``(batch, sample)`` bool: real samples first, then padding.
+        sample_rate: samples per second.
+        start: ``(batch,)`` seconds at which each clip's audio begins, on the clock of its video.
 
     Example:
         >>> import torch
@@ -56,9 +56,9 @@ class Waveform(_Waveform):
         """Pads one-dimensional clips of different lengths into one batch.
 
         Args:
-            samples: ``(batch, sample)``, or one ``(sample,)`` tensor a clip; an empty one is a clip without sound.
-            sample_rate: samples a second.
-            start: seconds at which the sound begins, one number or one a clip.
+            samples: ``(batch, sample)``, or one ``(sample,)`` tensor per clip; an empty one is a clip without audio.
+            sample_rate: samples per second.
+            start: seconds at which the audio begins, one number or one per clip.
         """
         check_rate(sample_rate, "sample_rate")
         clips = list(samples)
@@ -90,7 +90,7 @@ class _Video(NamedTuple):
 
 @checks_replaced
 class Video(_Video):
-    """Pictures in time: what media loading gives and a visual encoder takes.
+    """Video frames: what media loading returns and a visual encoder takes.
 
     Attributes:
         pixels: ``(batch, frame, 3, height, width)`` uint8 RGB, or floating point in 0 … 1.
@@ -122,12 +122,12 @@ class Video(_Video):
 
     @classmethod
     def from_rate(cls, pixels: Tensor, frame_rate: float, *, lengths: Any = None, start: float | Tensor = 0.0) -> Self:
-        """Evenly spaced pictures: picture ``i`` spans ``start + [i, i + 1) / frame_rate``.
+        """Evenly spaced frames: frame ``i`` spans ``start + [i, i + 1) / frame_rate``.
 
         Args:
             pixels: ``(batch, frame, 3, height, width)``.
-            frame_rate: frames a second.
-            lengths: real frames of each clip, ``(batch,)``; all without it.
+            frame_rate: frames per second.
+            lengths: real frames of each clip, ``(batch,)``; all by default.
             start: seconds at which the first frame begins, one number or ``(batch,)``.
         """
         check(pixels, "pixels", 5, "(batch, frame, 3, height, width)", dtype="any")
@@ -137,7 +137,7 @@ class Video(_Video):
 
     @classmethod
     def from_image(cls, pixels: Tensor) -> Self:
-        """Still images ``(batch, 3, height, width)``, each held over any audio it comes with."""
+        """Still images ``(batch, 3, height, width)``, each held for as long as there is audio (zero-order hold)."""
         check(pixels, "pixels", 4, "(batch, 3, height, width)", dtype="any")
         frames = Frames.from_image(torch.empty(pixels.shape[0], 1, 0, device=pixels.device))
         return cls(pixels[:, None], frames.mask[..., 0], frames.spans)

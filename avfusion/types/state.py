@@ -12,12 +12,12 @@ S = TypeVar("S")
 
 
 def map_state(function: Callable[[Tensor], Tensor], state: S) -> S:
-    """A state with ``function`` applied to each of its tensors.
+    """Applies ``function`` to each tensor of a state.
 
-    The first axis of every tensor is the batch, so that rows can be taken too.
+    The first axis of every tensor is the batch, so rows can be selected.
 
     Args:
-        function: takes and gives a tensor.
+        function: takes and returns a tensor.
         state: of any component.
 
     Example:
@@ -33,7 +33,7 @@ def map_state(function: Callable[[Tensor], Tensor], state: S) -> S:
 
 
 def state_tensors(state: Any) -> dict[str, Tensor]:
-    """A state's tensors by name, detached, each with memory of its own: what ``safetensors`` saves.
+    """A state's tensors by name, detached and copied, ready for ``safetensors``.
 
     Args:
         state: of any component.
@@ -48,14 +48,14 @@ def state_tensors(state: Any) -> dict[str, Tensor]:
 
 
 def state_from_tensors(tensors: Mapping[str, Tensor], like: S) -> S:
-    """The state that :func:`state_tensors` took apart.
+    """The inverse of :func:`state_tensors`.
 
     Args:
         tensors: by name.
-        like: any state of the same component, as of its ``initial_state``; only its form is looked at.
+        like: any state of the same component, such as ``initial_state()``; only its structure is used.
 
     Raises:
-        CheckpointError: tensors that are missing or not known; the message names them.
+        CheckpointError: tensors that are missing or unknown; the message names them.
 
     Example:
         >>> import torch
@@ -83,7 +83,7 @@ def take_rows(state: S, rows: Tensor) -> S:
 
 
 def put_rows(state: S, rows: Tensor, values: S) -> S:
-    """A state with some rows replaced; what is smaller is filled with zeros behind.
+    """A state with some rows replaced; smaller tensors are padded with zeros at the end.
 
     Args:
         state: of any component.
@@ -93,7 +93,7 @@ def put_rows(state: S, rows: Tensor, values: S) -> S:
 
     def put(old: Tensor, new: Tensor) -> Tensor:
         sizes = [max(pair) for pair in zip(old.shape[1:], new.shape[1:], strict=True)]
-        like = old if old.numel() else new  # of what has not been seen, dtype and device are not known yet
+        like = old if old.numel() else new  # dtype and device are unknown before the first data
         old, new = (_padded(value, sizes).to(like) for value in (old, new))
         return old.index_copy(0, rows.to(like.device), new)
 
@@ -102,7 +102,7 @@ def put_rows(state: S, rows: Tensor, values: S) -> S:
 
 
 def joined(old: Tensor, new: Tensor) -> Tensor:
-    """Both along the second axis; what is empty does not decide on dtype, device or the other sizes."""
+    """Concatenates along the second axis; an empty tensor does not determine dtype, device or other sizes."""
     if not old.shape[1]:
         return new
     return torch.cat([old, new], 1) if new.shape[1] else old

@@ -1,4 +1,4 @@
-"""What the steps of a stream give."""
+"""Outputs of the steps of a stream."""
 
 from typing import NamedTuple
 
@@ -13,9 +13,9 @@ class FinalisedFrames(NamedTuple):
 
     Attributes:
         frames: ``(batch, frame, token, dim)``, each clip's first.
-        lengths: ``(batch,)`` int64: finalised frames of each clip, those in which nothing is real included.
-        late: ``(batch, stream)`` int64: tokens and video frames of this step that came after their frame was
-            finalised, and were left out; in the order of the synchroniser's ``dims``.
+        lengths: ``(batch,)`` int64: finalised frames of each clip, including frames without real tokens.
+        late: ``(batch, stream)`` int64: tokens and video frames of this step that arrived after their frame was
+            finalised, and were dropped; in the order of the synchroniser's ``dims``.
 
     Example:
         >>> import torch
@@ -33,15 +33,15 @@ class FinalisedFrames(NamedTuple):
 
 
 class StreamedEmbeddings(NamedTuple):
-    """What a step gives a language model.
+    """The embeddings that a step returns for a language model.
 
     Attributes:
-        finished: the embeddings of the windows that this step finished, each clip's first: never given again, and never
-            to change.
-        unfinished: the embeddings of each clip's last window as it stands, if asked for: one window a clip, masked
-            where a window has just been finished. With all that was finished before, they are what the clip gives when
-            it is cut there.
-        late: ``(batch, stream)`` int64, as in :class:`FinalisedFrames`; ``(batch, 0)`` from a projector alone.
+        finished: embeddings of the windows that this step finished, real ones first. They are final and are not
+            returned again.
+        unfinished: embeddings of each clip's last, incomplete window, if requested: one window per clip, masked if a
+            window has just been finished. Together with all finished embeddings they equal the output for the clip up
+            to now.
+        late: ``(batch, stream)`` int64, as in :class:`FinalisedFrames`; ``(batch, 0)`` for a projector alone.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Tokens in time, tokens by frame, windows of frames, and what a language model gets."""
+"""Token streams, frames, windows of frames, and embeddings for a language model."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
@@ -20,16 +20,16 @@ class _TokenStream(NamedTuple):
 
 @checks_replaced
 class TokenStream(_TokenStream):
-    """Tokens in time: what an audio encoder gives.
+    """Tokens in time: what an audio encoder returns.
 
     Attributes:
         tokens: ``(batch, time, dim)``, any floating dtype.
         mask: ``(batch, time)`` bool, ``True`` for a real token.
-        timestamps: ``(batch, time)`` seconds, float64: the *centre* of the stretch of signal each token stands for.
-            Those of real tokens must not decrease.
+        timestamps: ``(batch, time)`` seconds, float64: the *centre* of the interval that each token covers.
+            Timestamps of real tokens must not decrease.
 
     Raises:
-        InvalidValueError: shapes that do not fit each other.
+        InvalidValueError: inconsistent shapes.
         InvalidTypeError: a mask that is not boolean, tokens or times that are not floating point.
 
     Example:
@@ -65,7 +65,7 @@ class TokenStream(_TokenStream):
 
         Args:
             tokens: ``(batch, time, dim)``.
-            rate: tokens a second.
+            rate: tokens per second.
             mask: ``(batch, time)`` bool; everything is real without it.
             lengths: real tokens of each clip, instead of ``mask``.
             start: seconds at which the stream begins, one number or ``(batch,)``: the audio/video offset.
@@ -79,7 +79,7 @@ class TokenStream(_TokenStream):
 
     @classmethod
     def empty(cls, batch: int, dim: int, *, dtype: torch.dtype | None = None, device: Any = None) -> Self:
-        """A stream of no tokens: what an absent modality is, so that its parameters stay in the graph."""
+        """A stream without tokens: represents a missing modality, so that its parameters stay in the graph."""
         return cls.from_rate(torch.empty(batch, 0, dim, dtype=dtype, device=device), 1.0)
 
 
@@ -91,16 +91,16 @@ class _Frames(NamedTuple):
 
 @checks_replaced
 class Frames(_Frames):
-    """Tokens grouped by video frame: what a visual encoder gives and what the synchroniser makes.
+    """Tokens grouped by video frame: the output of a visual encoder and of the synchroniser.
 
     Attributes:
         tokens: ``(batch, frame, token, dim)``, any floating dtype.
         mask: ``(batch, frame, token)`` bool, ``True`` for a real token. A frame without real tokens is padding.
-        spans: ``(batch, frame, 2)`` seconds, float64: the half-open stretch ``[start, end)`` each frame stands for. An
-            end of ``inf`` means: held for as long as other streams last (a still image).
+        spans: ``(batch, frame, 2)`` seconds, float64: the half-open interval ``[start, end)`` that each frame covers. A
+            frame that ends at ``inf``, such as a still image, is held for as long as other streams last.
 
     Raises:
-        InvalidValueError: shapes that do not fit each other.
+        InvalidValueError: inconsistent shapes.
         InvalidTypeError: a mask that is not boolean, tokens or spans that are not floating point.
 
     Example:
@@ -136,7 +136,7 @@ class Frames(_Frames):
 
         Args:
             tokens: ``(batch, frame, token, dim)``.
-            frame_rate: frames a second.
+            frame_rate: frames per second.
             mask: ``(batch, frame, token)`` bool; everything is real without it.
             lengths: real frames of each clip, instead of ``mask``.
             start: seconds at which the first frame begins, one number or ``(batch,)``.
@@ -159,7 +159,7 @@ class Frames(_Frames):
         mask: Bool[Tensor, "batch frame token"] | None = None,
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Self:
-        """Frames of a variable frame rate: each is on screen from its timestamp until the next real frame's.
+        """Frames of a variable frame rate: each is shown from its timestamp until the next real frame's.
 
         Args:
             tokens: ``(batch, frame, token, dim)``.
@@ -181,7 +181,7 @@ class Frames(_Frames):
 
     @classmethod
     def from_image(cls, tokens: Float[Tensor, "batch token dim"], *, mask: Tensor | None = None) -> Self:
-        """A still image: one frame that is on screen at every time, so that it is held over any audio.
+        """A still image: one frame that is held for as long as there is audio (zero-order hold).
 
         Args:
             tokens: ``(batch, token, dim)``.
@@ -194,7 +194,7 @@ class Frames(_Frames):
 
     @classmethod
     def empty(cls, batch: int, token: int, dim: int, *, dtype: torch.dtype | None = None, device: Any = None) -> Self:
-        """No frames: what an absent video is, so that its parameters stay in the graph."""
+        """No frames: represents a missing video, so that its parameters stay in the graph."""
         return cls.from_rate(torch.empty(batch, 0, token, dim, dtype=dtype, device=device), 1.0)
 
     @classmethod
@@ -208,7 +208,7 @@ class Frames(_Frames):
 
     @property
     def frame_mask(self) -> Bool[Tensor, "batch frame"]:
-        """``(batch, frame)``: frames that hold at least one real token."""
+        """``(batch, frame)``: frames with at least one real token."""
         return self.mask.any(-1)
 
 
@@ -216,10 +216,10 @@ class Windows(NamedTuple):
     """Frames cut into sliding windows.
 
     Attributes:
-        tokens: ``(window, frame, token, dim)``: all windows of the batch, clip after clip; masked places are zero.
+        tokens: ``(window, frame, token, dim)``: all windows of the batch, clip after clip; zero where masked.
         mask: ``(window, frame, token)`` bool.
         spans: ``(batch, windows of a clip, 2)`` seconds from the first to the last real frame of each window.
-        window_mask: ``(batch, windows of a clip)`` bool: windows that hold something new and real.
+        window_mask: ``(batch, windows of a clip)`` bool: real windows, which have at least one new real frame.
 
     Example:
         >>> import torch
@@ -237,12 +237,12 @@ class Windows(NamedTuple):
 
 
 class LLMEmbeddings(NamedTuple):
-    """What a projector hands to a language model.
+    """A projector's output: embeddings for a language model.
 
     Attributes:
         embeddings: ``(batch, position, llm_dim)`` in time order; zero where masked.
         mask: ``(batch, position)`` bool.
-        spans: ``(batch, position, 2)`` seconds: the stretch of the clip each position stands for; zero where masked.
+        spans: ``(batch, position, 2)`` seconds: the interval that each position covers; zero where masked.
         query_states: ``(window, query, hidden)``: the window encoder's output before the projection, clip after
             clip; zero where the window is masked. :class:`~avfusion.DiversityLoss` takes it with :attr:`window_mask`.
 
@@ -266,5 +266,5 @@ class LLMEmbeddings(NamedTuple):
 
     @property
     def window_mask(self) -> Bool[Tensor, " window"]:
-        """``(window,)``: the windows of ``query_states`` that are real."""
+        """``(window,)``: real windows of ``query_states``."""
         return self.mask.reshape(self.query_states.shape[:2])[:, 0]

@@ -1,8 +1,7 @@
-"""Pictures of the values that the parts hand each other, and of what the parts do with them.
+"""Plots of clips, windows, masks, attention, streaming states and budgets.
 
-Each function takes real values of the library and draws them onto the axes it is given, or onto a figure of its own,
-which belongs to nobody else: no global state of matplotlib is touched, and no screen is needed. Text and lines have the
-colours of matplotlib's style, light or dark.
+Each function takes values of the library and draws them on the given axes, or on a new figure. No global state of
+matplotlib is modified, and no display is needed. Text and lines have the colours of matplotlib's style, light or dark.
 
 Example:
     >>> import matplotlib.style, torch

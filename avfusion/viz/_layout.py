@@ -1,4 +1,4 @@
-"""Where a synchroniser puts what it gets, by its own functions, without the tokens."""
+"""The frames and slots that a synchroniser assigns to its input, computed by its own functions."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, cast
@@ -15,13 +15,13 @@ Streams = Mapping[str, Frames | TokenStream | Tensor]
 
 
 class Layout(NamedTuple):
-    """Frames, and what is in them.
+    """Frames and their content.
 
     Attributes:
         grid: the frames.
-        streams: the streams but the pictures, by name.
+        streams: the streams except the video, by name.
         placements: the frame and slot of each of their tokens, by name.
-        held: ``(batch, frame, slot)`` bool: slots in which each stream has something, the pictures first.
+        held: ``(batch, frame, slot)`` bool: slots in which each stream has a token, the video first.
     """
 
     grid: FrameGrid
@@ -31,7 +31,7 @@ class Layout(NamedTuple):
 
 
 def lay_out(synchroniser: FrameSynchroniser, streams: Streams) -> Layout:
-    """What ``synchroniser(**streams)`` lays out; tokens that fit nowhere have frame -1 instead of being an error."""
+    """The layout of ``synchroniser(**streams)``; tokens that fit no frame have frame -1 instead of raising an error."""
     unknown = sorted(set(streams) - set(synchroniser.dims))
     if unknown or not streams:
         raise InvalidValueError(f"streams: must be among {sorted(synchroniser.dims)}, found {unknown or 'none'}")

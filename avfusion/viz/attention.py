@@ -1,4 +1,4 @@
-"""Where queries look, and how alike they are."""
+"""Attention of queries to frames, and similarity of queries."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,19 +23,19 @@ def plot_attention(
     head: int | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draws how much each query looks at each frame: a row for each query of each window of a clip.
+    """Draws each query's attention to each frame: one row per query and window of a clip.
 
     Args:
-        maps: ``(layer, window, head, query, frame, token)``, as :meth:`avfusion.CausalQFormer.attention_maps` gives
-            them for the windows of one clip.
-        spans: ``(frame, 2)`` seconds of the clip's frames, which must follow each other; frames are counted without
-            them. Frames beyond them are padding.
-        stride_frames: frames from one window's start to the next's; as many as a window has without it.
-        groups: places in a frame of each modality, by name, as ``{"visual": slice(0, 32), "audio": slice(32, 57)}``
-            of a synchroniser that fuses ``"tokens"``; each modality has frames of its own, side by side.
-        layer: only this one; the mean of all without it.
-        head: only this one; the mean of all without it.
-        ax: axes to draw on; those of a new figure without them.
+        maps: ``(layer, window, head, query, frame, token)`` from :meth:`avfusion.CausalQFormer.attention_maps`
+            for the windows of one clip.
+        spans: ``(frame, 2)`` seconds of the clip's consecutive frames; the axis shows frame numbers by default. Frames
+            beyond them are padding.
+        stride_frames: frames from one window's start to the next's; the window length by default.
+        groups: slots of each modality in a frame, by name, such as ``{"visual": slice(0, 32), "audio": slice(32, 57)}``
+            for a synchroniser with ``fusion="tokens"``; the modalities are drawn side by side.
+        layer: only this layer; the mean of all by default.
+        head: only this head; the mean of all by default.
+        ax: axes to draw on; a new figure by default.
 
     Returns:
         The axes. The array of their mesh is ``(window × query, group × frame)``.
@@ -101,7 +101,7 @@ def plot_attention(
 
 
 def _placed(looks: Tensor, stride_frames: int | None) -> Tensor:
-    """``(window, query, frame)`` onto the clip's frames: ``(window × query, frame of the clip)``."""
+    """Maps ``(window, query, frame)`` to the clip's frames: ``(window × query, frame of the clip)``."""
     windows, queries, length = looks.shape
     stride = length if stride_frames is None else stride_frames
     placed = looks.new_zeros(windows, queries, (windows - 1) * stride + length)
@@ -127,15 +127,15 @@ def _label_frames(ax: Any, names: list[str], frames: int, timed: bool) -> None:
 def plot_query_similarity(
     query_states: Float[Tensor, "window query hidden"], *, window: int = 0, ax: Any = None
 ) -> Any:
-    """Draws the cosine similarity of each two queries of a window; its title is the mean that the loss lowers.
+    """Draws the cosine similarity of all pairs of queries of a window; the title has the mean, which the loss reduces.
 
     Args:
-        query_states: ``(window, query, hidden)``, as :class:`~avfusion.LLMEmbeddings` has them.
-        window: which window.
-        ax: axes to draw on; those of a new figure without them.
+        query_states: ``(window, query, hidden)`` from :class:`~avfusion.LLMEmbeddings`.
+        window: index of the window.
+        ax: axes to draw on; a new figure by default.
 
     Returns:
-        The axes. Their image holds the ``(query, query)`` similarities; those of a vector of zeros are 0.
+        The axes. Their image has the ``(query, query)`` similarities; those of a zero vector are 0.
 
     Raises:
         InvalidValueError: states of another shape, no such window.

@@ -1,4 +1,4 @@
-"""What frame rates, windows and queries cost."""
+"""Cost against frame rate, window and queries."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,25 +22,25 @@ def plot_budget(
     prompt_tokens: int = 0,
     figure: Any = None,
 ) -> Any:
-    """Draws tokens, operations and cache bytes against the frame rate, by :func:`~avfusion.estimate_budget`.
+    """Draws tokens, FLOPs and KV-cache size against the frame rate, by :func:`~avfusion.estimate_budget`.
 
-    A colour is a window, a kind of line a number of queries.
+    Colours are window lengths; line styles are numbers of queries.
 
     Args:
         duration: seconds of the clip.
-        frame_rates: frames a second.
-        window_frames: frames a window, without overlap.
-        num_queries: queries a window.
-        connector: all other sizes of the connector; the paper's without it.
-        language_model: its sizes; Vicuna-7B's without it.
-        prompt_tokens: tokens of text beside the clip's embeddings.
-        figure: figure or subfigure to draw on; a new one without it.
+        frame_rates: frames per second.
+        window_frames: frames per window, without overlap.
+        num_queries: queries per window.
+        connector: all other sizes of the connector; the paper's by default.
+        language_model: its sizes; Vicuna-7B's by default.
+        prompt_tokens: text tokens in addition to the clip's embeddings.
+        figure: figure or subfigure to draw on; a new one by default.
 
     Returns:
-        The figure, with axes for embeddings, for operations of connector and language model, and for the cache.
+        The figure, with axes for embeddings, for FLOPs of connector and language model, and for the KV cache.
 
     Raises:
-        InvalidValueError: nothing to compare; what :func:`~avfusion.estimate_budget` refuses.
+        InvalidValueError: an empty list; values that :func:`~avfusion.estimate_budget` does not take.
 
     Example:
         >>> from avfusion.viz import plot_budget

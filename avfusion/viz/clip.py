@@ -1,4 +1,4 @@
-"""A synchronised clip: what is seen, what is heard, and the slots that hold it."""
+"""A synchronised clip: video, audio, and the slots of its frames."""
 
 from typing import Any
 
@@ -27,20 +27,20 @@ def plot_clip(
     clip: int = 0,
     figure: Any = None,
 ) -> Any:
-    """Draws a clip's pictures, its sound, and what is in the slots of its frames, on one clock.
+    """Draws a clip's video frames, its audio, and the slots of its frames on one time axis.
 
-    Each box is a slot of a frame, and has a part for each stream, which is filled if the stream has a token there.
+    Each box is a slot of a frame. It has a part for each stream, which is filled if the stream has a token there.
 
     Args:
-        synchroniser: lays the frames out.
-        streams: what it gets, by name: ``"visual"`` frames, and streams of tokens.
-        video: the pictures ``(batch, frame, 3, height, width)``.
-        waveform: the sound ``(batch, sample)``.
+        synchroniser: assigns the tokens to frames.
+        streams: its input by name: ``"visual"`` frames, and token streams.
+        video: the frames ``(batch, frame, 3, height, width)``.
+        waveform: the audio ``(batch, sample)``.
         clip: row of the batch.
-        figure: figure or subfigure to draw on; a new one without it.
+        figure: figure or subfigure to draw on; a new one by default.
 
     Returns:
-        The figure, with axes for pictures, sound and slots, of what there is.
+        The figure, with axes for video, audio and slots, as far as they are given.
 
     Raises:
         InvalidValueError: no such clip, unknown streams, or media of another number of clips.
@@ -94,7 +94,7 @@ def _draw_pictures(ax: Any, video: Video, clip: int) -> None:
 
 def _draw_sound(ax: Any, waveform: Waveform, clip: int) -> None:
     samples = waveform.samples[clip, : int(waveform.lengths[clip])].detach().float().cpu()
-    step = max(1, -(-len(samples) // 2000))  # more than a screen can show: the range of each stretch
+    step = max(1, -(-len(samples) // 2000))  # at most 2000 points: the range of each interval
     start = waveform.start[clip].item()
     if len(samples):
         padded = torch.nn.functional.pad(samples, (0, -len(samples) % step), value=float(samples[-1]))

@@ -1,4 +1,4 @@
-"""Who may attend to whom within a window."""
+"""The causal attention mask of a window."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ from avfusion.viz._canvas import MASKED, VISUAL, axes_for, faded, ink, paper
 
 
 def plot_mask(mask: FrameCausalMask, key_mask: Bool[Tensor, " token"] | None = None, *, ax: Any = None) -> Any:
-    """Draws a window's frame-block-causal mask: a row for each token that attends, a column for each that is attended.
+    """Draws a window's frame-block-causal mask: one row per query token, one column per key token.
 
     Args:
-        mask: its description.
-        key_mask: ``(token,)`` bool: the window's real tokens; nobody attends to the others.
-        ax: axes to draw on; those of a new figure without them.
+        mask: the description of the mask.
+        key_mask: ``(token,)`` bool: the window's real tokens; the others are never attended to.
+        ax: axes to draw on; a new figure by default.
 
     Returns:
-        The axes. Their image holds 1 for pairs that attend, 0 for those that the mask forbids and -1 for padding.
+        The axes. Their image has 1 for visible pairs, 0 for masked pairs and -1 for padding.
 
     Raises:
         InvalidValueError: a ``key_mask`` for another number of tokens.

@@ -1,4 +1,4 @@
-"""What is in the slots of a clip's frames."""
+"""The slots of a clip's frames."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from avfusion.viz._layout import Layout, Streams, lay_out
 
 
 def plot_slots(synchroniser: FrameSynchroniser, streams: Streams, *, clip: int = 0, ax: Any = None) -> Any:
-    """Draws the slots of a clip's frames: a box for each, with a part for each stream, filled if it has a token there.
+    """Draws the slots of a clip's frames: one box per slot, with a part per stream, filled if it has a token there.
 
     Args:
-        synchroniser: lays the frames out.
-        streams: what it gets, by name: ``"visual"`` frames, and streams of tokens.
+        synchroniser: assigns the tokens to frames.
+        streams: its input by name: ``"visual"`` frames, and token streams.
         clip: row of the batch.
-        ax: axes to draw on; those of a new figure without them.
+        ax: axes to draw on; a new figure by default.
 
     Returns:
         The axes, with seconds to the right and slots downwards.
@@ -42,7 +42,7 @@ def plot_slots(synchroniser: FrameSynchroniser, streams: Streams, *, clip: int =
 
 
 def draw_slots(ax: Any, layout: Layout, clip: int) -> None:
-    """Draws the slots of a clip that is laid out."""
+    """Draws the slots of a layout."""
     colours, share = colours_of(layout.held), 1 / len(layout.held)
     slots = max(held.shape[2] for held in layout.held.values())
     for frame in layout.grid.mask[clip].nonzero().flatten().tolist():

@@ -1,4 +1,4 @@
-"""What a stream keeps."""
+"""The state of a stream."""
 
 from typing import Any
 
@@ -23,19 +23,19 @@ from avfusion.viz._canvas import (
 def plot_streaming_state(
     connector: AudioVisualConnector, state: ConnectorState, *, row: int = 0, since: float = 0.0, ax: Any = None
 ) -> Any:
-    """Draws what a connector's state keeps of a clip: tokens and frames that are pending, and windows that are open.
+    """Draws a connector's state for one clip: pending tokens and frames, and open windows.
 
-    Everything left of what is drawn has been seen, and is kept no more.
+    Everything to the left has been processed and is no longer stored.
 
     Args:
-        connector: whose state it is.
-        state: as :meth:`avfusion.AudioVisualConnector.step` gives it.
+        connector: the connector of the state.
+        state: a state from :meth:`avfusion.AudioVisualConnector.step`.
         row: row of the batch.
-        since: seconds from which the axis begins.
-        ax: axes to draw on; those of a new figure without them.
+        since: seconds at which the axis begins.
+        ax: axes to draw on; a new figure by default.
 
     Returns:
-        The axes, with a lane for each stream's tokens, one for frames that wait, and one for each open window.
+        The axes, with one lane per stream for pending tokens, one for pending frames, and one per open window.
 
     Raises:
         InvalidValueError: no such row.
@@ -87,7 +87,7 @@ def plot_streaming_state(
     if first > since:
         ax.axvspan(since, first, color=MASKED, alpha=0.18, linewidth=0)
         middle = (len(lanes) - 1) / 2
-        ax.text((since + first) / 2, middle, "seen, and kept no more", ha="center", va="center", color=MASKED)
+        ax.text((since + first) / 2, middle, "processed, no longer stored", ha="center", va="center", color=MASKED)
     finalised = synchroniser.anchor.end[row].item()
     if finalised > since:
         ax.axvline(finalised, color=MASKED, linestyle="--", linewidth=1)
@@ -105,7 +105,7 @@ def plot_streaming_state(
 
 
 def _box(ax: Any, start: float, end: float, lane: int, colour: str, text: str = "") -> list[float]:
-    """Draws a stretch, and says where it begins and ends; a picture that is held ends with the second it begins in."""
+    """Draws an interval and returns its ends; a held frame ends with the second in which it begins."""
     end = min(end, start + 1.0) if end == float("inf") else end
     box = Rectangle((start, lane - 0.3), end - start, 0.6, facecolor=faded(colour, 0.5), edgecolor=colour)
     ax.add_patch(box)

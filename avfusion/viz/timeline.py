@@ -1,4 +1,4 @@
-"""Which frame each token belongs to."""
+"""The frame of each token."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ from avfusion.viz._layout import Streams, lay_out
 
 
 def plot_timeline(synchroniser: FrameSynchroniser, streams: Streams, *, clip: int = 0, ax: Any = None) -> Any:
-    """Draws the tokens of each stream where they are in time, each in the shade of the frame that holds its centre.
+    """Draws the tokens of each stream on a time axis, in the shade of the frame that contains their centre.
 
-    Frames that the synchroniser adds, where a stream begins before the pictures or outlasts them, are dashed. Tokens
-    that no frame holds, with which the synchroniser would refuse to run, are crosses.
+    Frames that the synchroniser adds, because a stream begins before the video or outlasts it, are dashed. Tokens
+    outside all frames, for which the synchroniser would raise an error, are crosses.
 
     Args:
-        synchroniser: lays the frames out.
-        streams: what it gets, by name: ``"visual"`` frames, and streams of tokens.
+        synchroniser: assigns the tokens to frames.
+        streams: its input by name: ``"visual"`` frames, and token streams.
         clip: row of the batch.
-        ax: axes to draw on; those of a new figure without them.
+        ax: axes to draw on; a new figure by default.
 
     Returns:
-        The axes, with a lane for each stream, and one of frames.
+        The axes, with one lane per stream and one for frames.
 
     Raises:
         InvalidValueError: no such clip, or unknown streams.
@@ -69,5 +69,5 @@ def plot_timeline(synchroniser: FrameSynchroniser, streams: Streams, *, clip: in
 
 
 def _shade(colour: str, frame: int) -> Any:
-    """Neighbouring frames differ."""
+    """A shade that differs between neighbouring frames."""
     return faded(colour, 0.9 if frame % 2 else 0.4)

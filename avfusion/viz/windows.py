@@ -1,4 +1,4 @@
-"""The windows that a clip is cut into."""
+"""The windows of a clip."""
 
 from typing import Any
 
@@ -18,18 +18,18 @@ def plot_windows(
     clip: int = 0,
     ax: Any = None,
 ) -> Any:
-    """Draws a clip's frames and, under them, the windows that :func:`~avfusion.functional.cut_windows` makes of them.
+    """Draws a clip's frames and, under them, the windows of :func:`~avfusion.functional.cut_windows`.
 
     Args:
-        frames: ``(batch, frame, token, dim)``; only their spans and masks are looked at.
-        window_frames: frames a window.
-        stride_frames: frames from one window's start to the next's; ``window_frames`` without it.
-        num_queries: embeddings a window, to be written beside it.
+        frames: ``(batch, frame, token, dim)``; only their spans and masks are used.
+        window_frames: frames per window.
+        stride_frames: frames from one window's start to the next's; ``window_frames`` by default.
+        num_queries: embeddings per window, shown beside each window.
         clip: row of the batch.
-        ax: axes to draw on; those of a new figure without them.
+        ax: axes to draw on; a new figure by default.
 
     Returns:
-        The axes, with a lane of frames, and one for each window, in which missing frames are dashed.
+        The axes, with one lane for frames and one per window, in which missing frames are dashed.
 
     Raises:
         InvalidValueError: no such clip, a stride that leaves frames out.

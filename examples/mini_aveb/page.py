@@ -64,13 +64,15 @@ def render(results: dict[str, Any], plots: Sequence[Path] = ()) -> str:
             _findings(runs),
             REMARKS.read_text(encoding="utf-8"),
             "## Every variant\n",
-            f"Scores relative to the right answers' score, times 100: mean ± half of the 95 % interval over {seeds} seeds.\n",
+            "Scores relative to the right answers' score, times 100: "
+            f"mean ± half of the 95 % interval over {seeds} seeds.\n",
             _table(("variant", *COLUMNS, "tokens per clip"), (_variant(runs, name) for name in runs.variants)),
             "Differences to the full model with the same seed; bold if the interval does not contain 0.\n",
             _table(("variant", *COLUMNS), (_difference(runs, name) for name in runs.variants if name != FULL.name)),
             *pictures,
             "## Every task\n",
-            "The tasks' own metrics, times 100; lower is better for WER. CIDEr-D ranges from 0 to 10 and is times 10 here.\n",
+            "The tasks' own metrics, times 100; lower is better for WER. "
+            "CIDEr-D ranges from 0 to 10 and is times 10 here.\n",
             _tasks(runs, results["always_the_same"]),
             _machine(results),
         ]

@@ -288,7 +288,7 @@ def test_delay_and_cost_are_as_documented() -> None:
     ("call", "error", "message"),
     [
         (lambda e, s: e.step(sound(100, 100), s), InvalidValueError, r"must be 1 clips, as the state, found 2"),
-        (lambda e, s: e.step(sound(100, start=0.1), s), AlignmentError, r"not go back: must start at 0.250 s"),
+        (lambda e, s: e.step(sound(100, start=0.1), s), AlignmentError, r"not overlap: must start at 0.250 s"),
         (lambda e, s: e.step(sound(100, start=float("nan")), s), AlignmentError, r"found nan s"),
         (
             lambda e, s: e.step(Waveform.from_samples([torch.zeros(100)], 8000, start=0.25), s),

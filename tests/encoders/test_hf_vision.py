@@ -87,5 +87,5 @@ def test_refuses_what_it_cannot_give() -> None:
         with pytest.raises(InvalidValueError, match=r"pool: must be a grid of at most 4 × 4 patches"):
             HFVisionEncoder(**make, pool=pool)
     free = BitImageProcessor(size={"shortest_edge": 32}, do_center_crop=False)
-    with pytest.raises(InvalidValueError, match=r"image_processor: must make every picture .* of one size"):
+    with pytest.raises(InvalidValueError, match=r"image_processor: must make every image .* of one size"):
         HFVisionEncoder(**{**make, "image_processor": free})

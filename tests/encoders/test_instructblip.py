@@ -78,5 +78,5 @@ def test_refuses_bad_instructions_and_models() -> None:
     processor = BlipImageProcessor(size={"height": 14, "width": 14})
     with pytest.raises(InvalidTypeError, match=r"model: must be an InstructBLIP model, found CLIPVisionModel"):
         InstructBlipVisualEncoder(model=CLIPVisionModel(CLIPVisionConfig(**tiny.VIT)), image_processor=processor)
-    with pytest.raises(InvalidValueError, match=r"image_processor: must make pictures of 28 × 28, found \(14, 14\)"):
+    with pytest.raises(InvalidValueError, match=r"image_processor: must make images of 28 × 28, found \(14, 14\)"):
         InstructBlipVisualEncoder(model=InstructBlipModel(tiny.blip_config()), image_processor=processor)

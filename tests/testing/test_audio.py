@@ -177,7 +177,7 @@ BROKEN = [
     (WithoutWidth, "protocol", r"output_dim must be a whole number of at least 1, found None; set self\.output_dim"),
     (Tuple, "output", r"must give a TokenStream for a Waveform, found tuple; end forward with TokenStream\.from_rate"),
     (OtherWidth, "output", r"must be \(batch, time, output_dim\) = \(4, any, 7\), found shape \(4, 201, 6\)"),
-    (Deaf, "output", r"every clip with sound must have a token, found one without"),
+    (Deaf, "output", r"every clip with audio must have a token, found one without"),
     (
         TimesOfAnotherDevice,
         "device",
@@ -194,8 +194,8 @@ BROKEN = [
         "clock",
         r"in seconds on its clock, found tokens from 5 s to 2005 s in clip 0.*from 0 s to 2\.003 s",
     ),
-    (HalfRate, "clock", r"from one end of the sound to the other, found tokens from 0\.0025 s to 1\.0025 s.*rate"),
-    (CutsOff, "clock", r"from one end .*found tokens from 0\.005 s to 1\.495 s in clip 0.*run long sound in chunks"),
+    (HalfRate, "clock", r"from one end of the audio to the other, found tokens from 0\.0025 s to 1\.0025 s.*rate"),
+    (CutsOff, "clock", r"from one end .*found tokens from 0\.005 s to 1\.495 s in clip 0.*run long audio in chunks"),
     (HearsPadding, "padding", r"must change real tokens, found a difference of .*clear padding first"),
     (
         PaddingIsReal,
@@ -207,7 +207,7 @@ BROKEN = [
     (
         NeverEmpty,
         "absent",
-        r"a clip without sound must give no real token.*found 1 real tokens of such a clip beside others",
+        r"a clip without audio must give no real token.*found 1 real tokens of such a clip beside others",
     ),
     (FailsWithoutSound, "absent", r"found RuntimeError: Kernel size can't be greater than actual input size"),
     (
@@ -273,7 +273,7 @@ def test_long_sound_shows_what_is_cut_off() -> None:
             return TokenStream(*(value[:, :3000] for value in super().forward(waveform)))
 
     check_token_stream_encoder(ThirtySeconds())
-    with pytest.raises(ConformanceError, match=r'"clock".*sound goes from 0 s to 40 s; .*cut off'):
+    with pytest.raises(ConformanceError, match=r'"clock".*audio goes from 0 s to 40 s; .*cut off'):
         check_token_stream_encoder(ThirtySeconds(), Waveform.from_samples(torch.randn(1, 640000), 16000))
 
 

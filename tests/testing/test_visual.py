@@ -141,11 +141,11 @@ BROKEN = [
     (SeesPadding, "padding", r"must change real tokens, found a difference of .*encode real frames alone"),
     (CountsPadding, "padding", r"must change real tokens, found a difference of "),
     (SeesOtherClips, "batch", r"in a batch what it gives alone, found a difference of .* in clip 0"),
-    (FailsWithoutPictures, "absent", r"without pictures .*found ValueError: need at least one array to stack"),
+    (FailsWithoutPictures, "absent", r"without frames .*found ValueError: need at least one array to stack"),
     (
         FailsOnOneWithout,
         "absent",
-        r"without pictures .*found IndexError: index is out of bounds .*; pass over",
+        r"without frames .*found IndexError: index is out of bounds .*; pass over",
     ),
     (Fails, "output", r"it must give Frames for a Video, found RuntimeError: mat1 and mat2 shapes"),
     (TrainedWithoutGraph, "gradients", r"must carry gradients, found tokens that require none"),

@@ -101,10 +101,10 @@ class BenchmarkMetric(Metric):
         Args:
             predictions: what the model said, one text an item; reasoning is left out
                 (:func:`avfusion.aveb.parsers.strip_reasoning`).
-            references: texts to compare with, at least one an item.
+            references: texts to compare with, at least one per item.
             ids: an identity for each item; of items with the same one only one counts, wherever it was seen. Without
                 them every item counts.
-            questions: one an item, for the judge.
+            questions: one per item, for the judge.
             candidates: the texts to choose from, for each item, for multiple choice.
 
         Raises:

@@ -50,7 +50,7 @@ def generate(
     """Writes the eleven tasks of AVEB in small, on media that are made here.
 
     ``OUT/SPLIT/TASK.jsonl`` holds the records, for :func:`~avfusion.aveb.read_records` and ``run --data OUT/test``;
-    ``OUT/SPLIT/media`` their files: 64 pixels a side, 8 pictures a second, sound at 22.05 kHz. ``truth.jsonl`` beside
+    ``OUT/SPLIT/media`` their files: 64 pixels wide, 8 pictures per second, sound at 22.05 kHz. ``truth.jsonl`` beside
     them says what is in each file, and ``OUT/README.md`` describes the set. With one seed and the same versions of the
     packages every byte is the same, however many workers there are.
 

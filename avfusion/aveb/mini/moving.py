@@ -134,7 +134,7 @@ def _names() -> list[str]:
 
 
 def _scenes(count: int, choose: np.random.Generator) -> list[Thing]:
-    """Things that all differ, one a scene."""
+    """Things that all differ, one per scene."""
     found = []
     for name in pick(choose, _names(), count):
         colour, shape = name.split()

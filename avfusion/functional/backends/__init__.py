@@ -1,7 +1,7 @@
-"""The ways to compute attention, one file each; :func:`avfusion.functional.attention` chooses among them.
+"""Attention backends, one file each; :func:`avfusion.functional.attention` selects one.
 
-Each takes ``(query, key, value, causal, key_mask, dropout_p)`` and gives ``(window, head, q, value_dim)``. What it
-gives a query that may see no key is finite, and of no consequence.
+Each takes ``(query, key, value, causal, key_mask, dropout_p)`` and returns ``(window, head, q, value_dim)``. The output
+for a fully masked query is finite and unspecified; the caller replaces it.
 """
 
 from collections.abc import Callable

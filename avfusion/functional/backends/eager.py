@@ -1,4 +1,4 @@
-"""Attention written out: the reference that every other backend equals within rounding."""
+"""Attention as plain tensor operations: the reference that all other backends equal up to rounding."""
 
 import math
 
@@ -10,7 +10,7 @@ from avfusion.functional.masks import FrameCausalMask, allowed_pairs
 
 
 def weights(query: Tensor, key: Tensor, causal: FrameCausalMask | None, key_mask: Tensor | None) -> Tensor:
-    """Softmax of the scaled products over what each query may see."""
+    """Softmax of the scaled products over the keys that each query may attend to."""
     return masked_softmax(
         query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]), allowed_pairs(causal, key_mask, query.device)
     )

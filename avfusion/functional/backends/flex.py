@@ -1,4 +1,4 @@
-"""FlexAttention: the mask as a function, and only the blocks in which it allows something."""
+"""FlexAttention: the mask as a function; fully masked blocks are skipped."""
 
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -49,12 +49,12 @@ def _compiled() -> Callable[..., Any]:
 def block_mask(
     causal: FrameCausalMask | None, key_mask: Tensor | None, lengths: tuple[int, int], device: torch.device
 ) -> "BlockMask | None":
-    """The block mask of a structure and of the keys that are real.
+    """The block mask of a causal structure and a mask of real keys.
 
-    Its blocks depend on shapes alone and are kept; ``create_block_mask``, which evaluates the mask everywhere, is too
-    slow to be called for every batch (pytorch#151043).
+    Its blocks depend only on shapes and are cached. ``create_block_mask``, which evaluates the mask everywhere, is too
+    slow for every batch (pytorch#151043).
     """
-    if causal is not None and causal.num_frames == 1:  # its tokens see each other and all that is cached
+    if causal is not None and causal.num_frames == 1:  # its tokens attend to each other and to all cached tokens
         causal = None
     if causal is None and key_mask is None:
         return None
@@ -66,9 +66,9 @@ def block_mask(
     )
 
 
-@lru_cache(maxsize=64)  # a stream meets many lengths
+@lru_cache(maxsize=64)  # a stream has many lengths
 def _blocks(causal: FrameCausalMask | None, lengths: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """How many blocks of keys each block of queries may see something in, and which; those come first."""
+    """Number and indices of the key blocks that each query block may attend to; these indices come first."""
     rows, columns = (-(-length // _BLOCK) for length in lengths)
     if causal is None:
         some = torch.ones(rows, columns, dtype=torch.bool, device=device)

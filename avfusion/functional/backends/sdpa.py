@@ -1,4 +1,4 @@
-"""PyTorch's fused kernels, with one boolean mask that is made once for each shape."""
+"""PyTorch's fused kernels, with one boolean mask that is computed once per shape."""
 
 import torch
 from torch import Tensor
@@ -18,9 +18,9 @@ def run(
 
 
 def fused(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, dropout_p: float) -> Tensor:
-    """PyTorch's attention by a kernel that is right for these shapes.
+    """PyTorch's attention, with a kernel that is correct for these shapes.
 
-    ``allowed`` is boolean: a float32 mask beside half-precision queries gives wrong results on some versions
+    ``allowed`` is boolean: a float32 mask with half-precision queries gives wrong results on some versions
     (pytorch#191612).
     """
     if query.is_cuda and not cudnn_is_right(
@@ -35,7 +35,7 @@ def fused(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, dro
 
 
 def cudnn_is_right(queries: int, keys: int, *, masked: bool, trained: bool) -> bool:
-    """Whether cuDNN's kernels can be trusted with such a shape.
+    """Whether cuDNN's kernels are correct for a shape.
 
     With a mask their backward pass gives NaN where a length leaves 64 over multiples of 128, as the published windows
     of 320 tokens do (pytorch#196678); with a single query so does the forward pass of cuDNN 9.26

@@ -1,4 +1,4 @@
-"""PyTorch's attention over sequences of different lengths: masked keys are taken out instead of masked."""
+"""PyTorch's attention over sequences of different lengths: masked keys are removed."""
 
 from typing import cast
 
@@ -31,7 +31,7 @@ def run(
 
 
 def packed(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None) -> Tensor:
-    """The call itself: every window's queries, and its real keys, one after the other."""
+    """Calls the kernel with the concatenated queries and real keys of all windows."""
     from torch.nn.attention.varlen import varlen_attn  # slow to import
 
     windows, _, queries, _ = query.shape

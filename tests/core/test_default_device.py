@@ -61,15 +61,20 @@ def test_forward_and_backward(request: pytest.FixtureRequest, stride: int | None
 def test_streams(request: pytest.FixtureRequest, stride: int | None) -> None:
     module, given = connector(stride).eval(), media()
     visual, audio = given["visual"], given["audio"]
+    one, both = torch.tensor([True, False]), torch.tensor([True, True])
     request.getfixturevalue("_elsewhere")
-    state, count = module.initial_state(2), 0
+    state, count = module.initial_state(2, max_wait=30.0), 0
     for number in range(7):
         shown, heard = slice(number, number + 1), slice(24 * number, 24 * (number + 1))
         chunk = {
             "visual": Frames(*(value[:, shown] for value in visual)),
             "audio": TokenStream(*(value[:, heard] for value in audio)),
         }
-        out, state = module.step(chunk, state, unfinished=True)
+        seen = {"visual": (number + 1) / 2, "audio": 0.48 * (number + 1)}
+        out, state = module.step(chunk, state, unfinished=True, watermark=seen)
         count += int(out.finished.mask.sum())
     count += int(module.flush(state).finished.mask.sum())
     assert count == int(module(**given).mask.sum())
+    _, state = module.step({}, state, end=one)
+    state = module.reset(state, both)
+    assert not module.flush(state).finished.mask.any()

@@ -206,7 +206,7 @@ def _maxima_before(first: Tensor, values: Tensor) -> Tensor:
 
 
 def _as_watermark(name: str, seconds: float | Tensor, like: Tensor) -> Tensor:
-    times = seconds if isinstance(seconds, Tensor) else torch.tensor(seconds, dtype=like.dtype)
+    times = seconds if isinstance(seconds, Tensor) else like.new_full((), seconds)
     times = times.to(like.device) if times.is_floating_point() else times.to(like)
     if times.isnan().any() or times.shape not in ((), like.shape):
         raise InvalidValueError(

@@ -88,13 +88,13 @@ def _every_frame(
     window = [{name: value[:, -size.window_frames * each[name] :] for name, value in part.items()} for part in seen]
     chunks = _chunks(clip, size, 1)
 
-    def unfinished() -> None:
+    def with_partial() -> None:
         state = connector.initial_state()
         for chunk in chunks:
-            _, state = connector.step(chunk, state, unfinished=True)
+            _, state = connector.step(chunk, state, partial=True)
 
     calls: dict[str, Call] = {
-        "stream": unfinished,
+        "stream": with_partial,
         "the last window's length again": lambda: [connector(**part) for part in window],
         "the window so far again": lambda: [
             connector(**{name: value[:, n // size.window_frames * size.window_frames * each[name] :]

@@ -192,7 +192,7 @@ class AudioVisualConnector(ConnectorFromDims, Component):
         *,
         watermark: Mapping[str, float | Tensor] | None = None,
         end: Bool[Tensor, " batch"] | None = None,
-        unfinished: bool = False,
+        partial: bool = False,
         instruction: Float[Tensor, "batch length instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "batch length"] | None = None,
     ) -> tuple[StreamedEmbeddings, ConnectorState]:
@@ -203,7 +203,7 @@ class AudioVisualConnector(ConnectorFromDims, Component):
             state: of the clips so far; not changed.
             watermark: seconds up to which streams are complete, by name; ``inf`` where a stream has ended.
             end: ``(batch,)`` bool: clips that are over, and followed by new ones.
-            unfinished: also give each clip's last window as it stands, up to the last finalised frame.
+            partial: also give each clip's last window as it stands, up to the last finalised frame.
             instruction: ``(batch, length, instruction_dim)``, as for :meth:`forward`, for what this step finishes.
             instruction_mask: ``(batch, length)`` bool.
 
@@ -241,7 +241,7 @@ class AudioVisualConnector(ConnectorFromDims, Component):
             state.projector,
             lengths=final.lengths,
             end=end,
-            unfinished=unfinished,
+            partial=partial,
             instruction=instruction,
             instruction_mask=instruction_mask,
         )

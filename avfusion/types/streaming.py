@@ -38,7 +38,7 @@ class StreamedEmbeddings(NamedTuple):
     Attributes:
         finished: embeddings of the windows that this step finished, real ones first. They are final and are not
             returned again.
-        unfinished: embeddings of each clip's last, incomplete window, if requested: one window per clip, masked if a
+        partial: embeddings of each clip's last, incomplete window, if requested: one window per clip, masked if a
             window has just been finished. Together with all finished embeddings they equal the output for the clip up
             to now.
         late: ``(batch, stream)`` int64, as in :class:`FinalisedFrames`; ``(batch, 0)`` for a projector alone.
@@ -49,11 +49,11 @@ class StreamedEmbeddings(NamedTuple):
         >>> qformer = CausalQFormer(input_dim=24, hidden_size=16, num_heads=2, num_queries=3, tokens_per_frame=4)
         >>> projector = SlidingWindowProjector(window_encoder=qformer, window_frames=5, llm_dim=64)
         >>> frames = Frames.from_rate(torch.randn(1, 7, 4, 24), frame_rate=2.0)
-        >>> out, state = projector.step(frames, projector.initial_state(), unfinished=True)
-        >>> out.finished.spans[0, 0].tolist(), out.unfinished.spans[0, 0].tolist()
+        >>> out, state = projector.step(frames, projector.initial_state(), partial=True)
+        >>> out.finished.spans[0, 0].tolist(), out.partial.spans[0, 0].tolist()
         ([0.0, 2.5], [2.5, 3.5])
     """
 
     finished: LLMEmbeddings
-    unfinished: LLMEmbeddings | None
+    partial: LLMEmbeddings | None
     late: Int[Tensor, "batch stream"]

@@ -9,7 +9,7 @@ from avfusion.media import write_video
 from examples.tiny_avllm.data import COLOURS, FRAME_RATE, SAMPLE_RATE, SCENE, SHAPES, TONES, Scene, paint, sound
 from examples.tiny_avllm.questions import ABOUT_A_SCENE
 
-REMEMBERED = 2.0  # seconds of whole windows, beside the unfinished one: the model has learned on clips of 2 to 4 s
+REMEMBERED = 2.0  # seconds of whole windows, beside the partial one: the model has learned on clips of 2 to 4 s
 
 
 class Film(NamedTuple):

@@ -71,7 +71,7 @@ def test_streams(request: pytest.FixtureRequest, stride: int | None) -> None:
             "audio": TokenStream(*(value[:, heard] for value in audio)),
         }
         seen = {"visual": (number + 1) / 2, "audio": 0.48 * (number + 1)}
-        out, state = module.step(chunk, state, unfinished=True, watermark=seen)
+        out, state = module.step(chunk, state, partial=True, watermark=seen)
         count += int(out.finished.mask.sum())
     count += int(module.flush(state).finished.mask.sum())
     assert count == int(module(**given).mask.sum())

@@ -1,7 +1,7 @@
 """A session: a model watches, listens, and answers at any moment."""
 
+import functools
 from collections.abc import Collection, Iterator, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -154,7 +154,7 @@ class LiveSession:
 
     @property
     def kept(self) -> KeptWindows:
-        """The windows that answers are read from, beside the unfinished one."""
+        """The windows that answers are read from, beside the partial one."""
         return self._state.kept
 
     @property
@@ -207,7 +207,7 @@ class LiveSession:
         self._state, self._prefilled = SessionState(encoder, kept), prefilled
         return watched
 
-    def ask(self, question: str, *, unfinished: bool = True, **options: Any) -> Iterator[str]:
+    def ask(self, question: str, *, partial: bool = True, **options: Any) -> Iterator[str]:
         """Answers from what has been seen and heard so far, piece by piece.
 
         What comes while it answers does not change the answer, and the answer does not change the session. It is only
@@ -215,7 +215,7 @@ class LiveSession:
 
         Args:
             question: takes the place of ``{question}``.
-            unfinished: know the last window too as it stands, up to the last finalised frame.
+            partial: know the last window too as it stands, up to the last finalised frame.
             **options: of transformers' ``generate``: ``max_new_tokens``, ``do_sample``, ``repetition_penalty``, ….
 
         Raises:
@@ -224,12 +224,12 @@ class LiveSession:
         """
         if self._beams(options) > 1:
             raise InvalidValueError("num_beams: must be 1 for an answer that is streamed; use answer()")
-        generate = self._generation(question, unfinished, options)
+        generate = self._generation(question, partial, options)
         return stream_text(lambda streamer: generate(streamer=streamer), self.tokenizer, self._like.device)
 
-    def answer(self, question: str, *, unfinished: bool = True, **options: Any) -> str:
+    def answer(self, question: str, *, partial: bool = True, **options: Any) -> str:
         """The whole answer; arguments as for :meth:`ask`, and beam search too."""
-        ids = self._generation(question, unfinished, options)()
+        ids = self._generation(question, partial, options)()
         return str(self.tokenizer.decode(ids[0], skip_special_tokens=True))
 
     def snapshot(self) -> dict[str, Tensor]:
@@ -274,7 +274,7 @@ class LiveSession:
         return [self.model.embed(torch.tensor([ids], device=self._like.device))] if ids else []
 
     @torch.no_grad()
-    def _generation(self, question: str, unfinished: bool, options: dict[str, Any]) -> Any:
+    def _generation(self, question: str, partial: bool, options: dict[str, Any]) -> Any:
         """``generate`` with all but its streamer, as things stand now."""
         refused = sorted(set(options) & set(_OURS))
         if refused:
@@ -282,8 +282,8 @@ class LiveSession:
         suffix, prefilled = self._prompt.suffix(question), self._prefilled
         encoder, kept = self._state.encoder, self._state.kept
         parts = [*self._embedded(self._prompt.prefix), kept.embeddings.flatten(1, 2)]
-        if unfinished and not bool(encoder.ended):
-            parts.append(windows_of(self._encoder.unfinished(encoder), kept.embeddings)[0].flatten(1, 2))
+        if partial and not bool(encoder.ended):
+            parts.append(windows_of(self._encoder.partial(encoder), kept.embeddings)[0].flatten(1, 2))
         embeds = torch.cat([*parts, *self._embedded(suffix)], 1)
         mask = torch.ones(embeds.shape[:2], dtype=torch.int64, device=embeds.device)
         places = embeds.shape[1] - len(self._prompt.prefix) - len(suffix)
@@ -297,7 +297,7 @@ class LiveSession:
             options = {**options, CACHE: cache}
         llm = self.model.language_model
         options = rowwise_options(llm, ids, mask, placeholder_token_id=self._prompt.token, **options)
-        return partial(unwrap(llm).generate, inputs_embeds=embeds, attention_mask=mask, **options)
+        return functools.partial(unwrap(llm).generate, inputs_embeds=embeds, attention_mask=mask, **options)
 
     def _beams(self, options: Mapping[str, Any]) -> int:
         given = options.get("generation_config") or unwrap(self.model.language_model).generation_config

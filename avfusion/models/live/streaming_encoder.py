@@ -115,10 +115,10 @@ class StreamingEncoder:
         )
         return out, StreamingEncoderState(tuple(audio), connector, end)
 
-    def unfinished(self, state: StreamingEncoderState) -> LLMEmbeddings:
+    def partial(self, state: StreamingEncoderState) -> LLMEmbeddings:
         """The last window as it stands."""
-        out, _ = self.connector.step({}, state.connector, unfinished=True, **self.conditioning)
-        shown: LLMEmbeddings = out.unfinished
+        out, _ = self.connector.step({}, state.connector, partial=True, **self.conditioning)
+        shown: LLMEmbeddings = out.partial
         return shown
 
     def late(self, out: StreamedEmbeddings) -> dict[str, int]:

@@ -71,7 +71,7 @@ class Schedule(NamedTuple):
         advances: windows that are encoded incrementally.
         full: the windows of each clip that are encoded from scratch.
         finished: the windows of each clip that this step finishes.
-        unfinished: each clip's window to show as it stands, or none.
+        partial: each clip's window to show as it stands, or none.
         num_frames: of each clip after the step, and so are the others.
         num_real: the same up to the last one in which something is real.
         next_window: the first window that is not finished.
@@ -81,7 +81,7 @@ class Schedule(NamedTuple):
     advances: list[Advance]
     full: list[range]
     finished: list[range]
-    unfinished: list[range]
+    partial: list[range]
     num_frames: list[int]
     num_real: list[int]
     next_window: list[int]
@@ -106,7 +106,7 @@ def clip_progress(frames: Frames, state: ProjectorState, lengths: Tensor | None,
 
 
 def make_schedule(
-    clips: Sequence[ClipProgress], window_frames: int, stride_frames: int, *, incremental: bool, unfinished: bool
+    clips: Sequence[ClipProgress], window_frames: int, stride_frames: int, *, incremental: bool, partial: bool
 ) -> Schedule:
     """Decides what is computed.
 
@@ -118,7 +118,7 @@ def make_schedule(
         window_frames: frames a window.
         stride_frames: frames from one window's start to the next's.
         incremental: whether the window encoder takes windows frame by frame.
-        unfinished: whether each clip's last window is asked for as it stands.
+        partial: whether each clip's last window is asked for as it stands.
     """
     schedule = Schedule([], [], [], [], [], [], [], [])
     for row, clip in enumerate(clips):
@@ -128,7 +128,7 @@ def make_schedule(
         finish = clip.next_window
         while finish < due and (clip.ends or total >= finish * stride_frames + window_frames):
             finish += 1
-        shown = range(finish, finish + 1) if unfinished and finish < due else range(0)
+        shown = range(finish, finish + 1) if partial and finish < due else range(0)
         first, full = real, []
         opened = -(-real // stride_frames)  # windows that begin before the last real frame
         for window in range(clip.next_window, max(opened, finish)):
@@ -147,7 +147,7 @@ def make_schedule(
                 first = min(first, start + had)
         schedule.full.append(range(full[0], full[-1] + 1) if full else range(0))
         schedule.finished.append(range(clip.next_window, finish))
-        schedule.unfinished.append(shown)
+        schedule.partial.append(shown)
         schedule.num_frames.append(total)
         schedule.num_real.append(real)
         schedule.next_window.append(finish)

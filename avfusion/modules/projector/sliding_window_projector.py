@@ -256,7 +256,7 @@ class SlidingWindowProjector(Component):
         *,
         lengths: Int[Tensor, " batch"] | None = None,
         end: Bool[Tensor, " batch"] | None = None,
-        unfinished: bool = False,
+        partial: bool = False,
         instruction: Float[Tensor, "batch length instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "batch length"] | None = None,
     ) -> tuple[StreamedEmbeddings, ProjectorState]:
@@ -273,7 +273,7 @@ class SlidingWindowProjector(Component):
                 included.
             end: ``(batch,)`` bool: clips that are over. Their last window is finished as it stands, and a new clip
                 begins.
-            unfinished: also give each clip's last window as it stands.
+            partial: also give each clip's last window as it stands.
             instruction: ``(batch, length, instruction_dim)``, as for :meth:`forward`, for what this step finishes.
             instruction_mask: ``(batch, length)`` bool.
 
@@ -295,8 +295,8 @@ class SlidingWindowProjector(Component):
             ... )
             >>> state = projector.initial_state()
             >>> for chunk in torch.randn(1, 12, 4, 24).split(4, dim=1):
-            ...     out, state = projector.step(Frames.from_rate(chunk, frame_rate=2.0), state, unfinished=True)
-            ...     print(out.finished.embeddings.shape[1], out.unfinished.mask.sum().item())
+            ...     out, state = projector.step(Frames.from_rate(chunk, frame_rate=2.0), state, partial=True)
+            ...     print(out.finished.embeddings.shape[1], out.partial.mask.sum().item())
             0 3
             3 3
             3 3
@@ -311,7 +311,7 @@ class SlidingWindowProjector(Component):
         encoding = self._encoding(instruction, instruction_mask)
         clips = clip_progress(frames, state, lengths, over)
         schedule = make_schedule(
-            clips, self.window_frames, self.stride_frames, incremental=self.offers.streaming, unfinished=unfinished
+            clips, self.window_frames, self.stride_frames, incremental=self.offers.streaming, partial=partial
         )
         buffer = FrameBuffer.of(frames, state, clips)
         computed, windows = advance_windows(encoding, schedule.advances, buffer, state.windows)
@@ -321,7 +321,7 @@ class SlidingWindowProjector(Component):
         most = max(map(len, schedule.finished), default=0)
         out = StreamedEmbeddings(
             collect_windows(computed, schedule.finished, most, nothing),
-            collect_windows(computed, schedule.unfinished, 1, nothing) if unfinished else None,
+            collect_windows(computed, schedule.partial, 1, nothing) if partial else None,
             state.first.new_zeros(batch, 0),
         )
         pending = [range(*pair) for pair in zip(schedule.first, schedule.num_real, strict=True)]

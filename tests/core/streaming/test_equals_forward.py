@@ -112,11 +112,11 @@ def test_projector(frames: Frames, cut: tuple[int, int], encoder: str, data: st.
         if data.draw(st.booleans()):
             lengths = torch.tensor([stop - start] * batch)
         chunk = Frames(*(value[:, start:stop] for value in frames))
-        out, state = projector.step(chunk, state, lengths=lengths, unfinished=data.draw(st.booleans()))
+        out, state = projector.step(chunk, state, lengths=lengths, partial=data.draw(st.booleans()))
         found.add(out.finished)
-        if out.unfinished is not None:
+        if out.partial is not None:
             clip = Collected(batch).add(projector(Frames(*(value[:, :stop] for value in frames))))
-            found.with_(out.unfinished).check_equal(clip)
+            found.with_(out.partial).check_equal(clip)
     found.add(projector.flush(state).finished).check_equal(Collected(batch).add(projector(frames)))
 
 

@@ -54,7 +54,7 @@ def test_old_states_stay_as_they_were(batch: list[Clip], case: str, data: st.Dat
     for chunk, watermark in chunks_of(batch, input_widths(connector), data.draw):
         kept.append(state_tensors(states[-1]))
         parts.append((chunk, watermark))
-        out, state = connector.step(chunk, states[-1], watermark=watermark, unfinished=True)
+        out, state = connector.step(chunk, states[-1], watermark=watermark, partial=True)
         states.append(state)
         outputs.append(out.finished)
     last = connector.flush(states[-1]).finished
@@ -65,7 +65,7 @@ def test_old_states_stay_as_they_were(batch: list[Clip], case: str, data: st.Dat
     begin = data.draw(st.integers(0, len(parts)))
     state = states[begin]
     for (chunk, watermark), wanted in zip(parts[begin:], outputs[begin:], strict=True):
-        out, state = connector.step(chunk, state, watermark=watermark, unfinished=True)
+        out, state = connector.step(chunk, state, watermark=watermark, partial=True)
         assert all(torch.equal(one, two) for one, two in zip(out.finished, wanted, strict=True))
     assert all(torch.equal(one, two) for one, two in zip(connector.flush(state).finished, last, strict=True))
 

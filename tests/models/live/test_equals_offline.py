@@ -77,12 +77,12 @@ def test_however_the_clip_is_cut(data: st.DataObject, llm: str, frames: int, sam
         if data.draw(st.booleans()):
             question = data.draw(st.sampled_from(QUESTIONS))
             known = [session.kept.embeddings.flatten(1, 2)]
-            unfinished = data.draw(st.booleans())
-            if unfinished:
-                out, _ = model.connector.step({}, session._state.encoder.connector, unfinished=True)
-                known.append(out.unfinished.embeddings[out.unfinished.mask][None])
+            partial = data.draw(st.booleans())
+            if partial:
+                out, _ = model.connector.step({}, session._state.encoder.connector, partial=True)
+                known.append(out.partial.embeddings[out.partial.mask][None])
             wanted = tiny.on_embeddings(model, torch.cat(known, 1), question, **GREEDY)
-            assert session.answer(question, unfinished=unfinished, **GREEDY) == wanted
+            assert session.answer(question, partial=partial, **GREEDY) == wanted
     rest = {"video": clip.video(at["frames"], frames), "waveform": clip.waveform(at["samples"], samples)}
     session.watch(**rest, ended=True)
     whole = {name: value for name, value in clip.until(99).items() if value is not None}

@@ -92,9 +92,9 @@ def test_nothing_is_read_or_encoded_twice() -> None:
     calls, counts[:] = (eye.calls, ear.calls), []
     session.answer("e f g", **GREEDY)
     assert (eye.calls, ear.calls) == calls
-    assert counts == [tiny.QUERIES + 5, 1, 1, 1, 1]  # an unfinished window, five words, and what it says
+    assert counts == [tiny.QUERIES + 5, 1, 1, 1, 1]  # a partial window, five words, and what it says
     counts.clear()
-    session.answer("e f g", unfinished=False, **GREEDY)
+    session.answer("e f g", partial=False, **GREEDY)
     assert counts == [5, 1, 1, 1, 1]
 
 
@@ -123,7 +123,7 @@ def test_answers_are_from_what_is_remembered(name: str, llm: str) -> None:
         assert len(numbers) == every.kept.numbers.shape[1] - forgotten
         if number % 4 == 3:
             wanted = tiny.on_embeddings(model, session.kept.embeddings.flatten(1, 2), "e", **GREEDY)
-            assert session.answer("e", unfinished=False, **GREEDY) == wanted
+            assert session.answer("e", partial=False, **GREEDY) == wanted
     assert forgotten
     assert session.kept.numbers.shape[1] < every.kept.numbers.shape[1]
 

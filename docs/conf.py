@@ -45,9 +45,10 @@ nitpick_ignore_regex = [
     ),
     (
         "py:.*",
-        r"avfusion\.(_shapes|functional\.(masks|windows)|models\._|modules\.streaming|types\.tokens|aveb\.\w+\._)\b.*",
+        r"avfusion\.(_shapes|functional\.(masks|windows)|models\._|types\.tokens|aveb\.\w+\._)\b.*",
     ),
-    ("py:.*", r"avfusion\.modules\.\w+\.(\w+State|NormalisedTokens)"),
+    ("py:.*", r"avfusion\.modules\.\w+\.\w+\.(\w+State|KeyValues|FactoredTokens)"),
+    ("py:.*", r"torch\.nn\.parameter\.Parameter"),
     ("py:.*", r"avfusion\.(encoders\._blocks|media\.live\.(assembly|backlog|opening|pace|reader|source))\..*"),
     ("py:.*", r"threading\.Event"),
     ("py:.*", r"(transformers|peft|timm|torchmetrics|av|numpy|PIL|PIL\.Image)\..*"),

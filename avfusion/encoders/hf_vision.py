@@ -1,4 +1,4 @@
-"""Any vision encoder of transformers, frame by frame."""
+"""Transformers vision encoders, applied to each frame."""
 
 import inspect
 from typing import Any, ClassVar
@@ -14,26 +14,26 @@ from avfusion.errors import InvalidValueError
 
 
 class HFVisionEncoder(VisualTower):
-    """A vision encoder of transformers: CLIP, SigLIP, DINOv2 and 3 and their kin, or a network that gives feature maps.
+    """A transformers vision encoder: CLIP, SigLIP, DINOv2, DINOv3 and similar, or a network with feature maps.
 
-    A frame becomes the tokens of its patches, row by row. Only real frames are encoded.
+    The tokens of a frame are its patches, row by row. Only real frames are encoded.
     ``HFVisionEncoder.from_pretrained("openai/clip-vit-large-patch14", pool=32)`` loads one.
 
     Args:
-        model: the vision encoder; of a model with a text tower or a head, the vision encoder is taken.
-        image_processor: the model's image processor; resizes, crops and normalises, on the model's device if it is
-            torchvision's kind (the default kind). It must make every image one size.
-        select_layer: take the hidden states of this layer, as ``hidden_states[select_layer]`` (``-2``: before the last
+        model: the vision encoder, or a model that contains one; its text encoder or head is dropped.
+        image_processor: the model's image processor; resizes, crops and normalises, on the model's device if it
+            uses torchvision (the default). Its output must have a fixed size.
+        select_layer: use the hidden states of this layer, as ``hidden_states[select_layer]`` (``-2``: before the last
             layer); ``None``: the model's output.
-        keep_prefix_tokens: keep class and register tokens, before the patches.
-        pool: average the patch grid to this many tokens, or to ``(rows, columns)``. A number is split into the
+        keep_prefix_tokens: return class and register tokens too, before the patches.
+        pool: average-pool the patch grid to this many tokens, or to ``(rows, columns)``. A number is split into the
             squarest grid: 32 is 4 × 8.
-        frame_batch_size: frames that run at once.
-        frozen: no gradients, no graph, always in evaluation mode. Marks the parameters of ``model`` itself.
+        frame_batch_size: frames per call of the model.
+        frozen: no gradients, always in evaluation mode. Sets ``requires_grad`` of ``model``'s own parameters.
 
     Raises:
-        InvalidValueError: images of different sizes come out of ``image_processor``, ``pool`` is larger than the
-            patch grid, or the model has no ``select_layer``.
+        InvalidValueError: the output size of ``image_processor`` varies, ``pool`` is larger than the patch
+            grid, or the model has no ``select_layer``.
 
     Example:
         >>> import torch
@@ -87,11 +87,11 @@ class HFVisionEncoder(VisualTower):
         self._settle(self.model)
 
     def preprocess(self, pixels: Tensor) -> Tensor:
-        """What the model takes, as the image processor makes it of ``(image, 3, height, width)`` pixels."""
+        """Applies the image processor to ``(image, 3, height, width)`` pixels."""
         return process(self.image_processor, pixels, self.device).to(self.dtype)
 
     def encode(self, pixel_values: Tensor) -> Tensor:
-        """``(image, tokens_per_frame, output_dim)`` of images as :meth:`preprocess` gives them, all at once."""
+        """``(image, tokens_per_frame, output_dim)`` of images from :meth:`preprocess`, in one call."""
         hidden = self._hidden(self.model(pixel_values, **self._options))
         return self._patches.select(hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden)
 

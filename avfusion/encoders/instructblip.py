@@ -1,4 +1,4 @@
-"""InstructBLIP's image tower: ViT, then a Q-Former that reads the instruction."""
+"""InstructBLIP's visual encoder: a ViT, then a Q-Former conditioned on the instruction."""
 
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from avfusion.types import Frames, Video
 
 
 class _VisualOnly(InstructBlipPreTrainedModel):
-    """The visual part of an InstructBLIP checkpoint, so that its language model is never held."""
+    """The visual part of an InstructBLIP checkpoint, without its language model."""
 
     _keys_to_ignore_on_load_unexpected = (r"^language_",)
 
@@ -34,20 +34,20 @@ class _VisualOnly(InstructBlipPreTrainedModel):
 
 
 class InstructBlipVisualEncoder(VisualTower):
-    """InstructBLIP's ViT and instruction-aware Q-Former: FAVOR's visual tokens, 32 of width 768 a frame.
+    """InstructBLIP's ViT and instruction-aware Q-Former: FAVOR's visual tokens, 32 per frame, of width 768.
 
-    ``InstructBlipVisualEncoder.from_pretrained("Salesforce/instructblip-vicuna-7b")`` loads the visual part of a
-    checkpoint alone. The instruction's ids come from the tokenizer in its ``qformer_tokenizer`` directory.
+    ``InstructBlipVisualEncoder.from_pretrained("Salesforce/instructblip-vicuna-7b")`` loads only the
+    visual part of a checkpoint. The instruction's ids come from the tokenizer in its ``qformer_tokenizer`` directory.
 
     Args:
-        model: an ``InstructBlipForConditionalGeneration`` or ``InstructBlipModel``; its language model is not held.
+        model: an ``InstructBlipForConditionalGeneration`` or ``InstructBlipModel``; its language model is dropped.
         image_processor: the model's image processor.
-        frame_batch_size: frames that run at once.
-        frozen: no gradients, no graph, always in evaluation mode. Marks the parameters of ``model`` itself.
+        frame_batch_size: frames per call of the model.
+        frozen: no gradients, always in evaluation mode. Sets ``requires_grad`` of ``model``'s own parameters.
 
     Raises:
         InvalidTypeError: ``model`` is not an InstructBLIP model.
-        InvalidValueError: ``image_processor`` does not make the images that the ViT takes.
+        InvalidValueError: the output size of ``image_processor`` is not the ViT's input size.
 
     Example:
         >>> import torch
@@ -96,7 +96,7 @@ class InstructBlipVisualEncoder(VisualTower):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating dtype of the towers; transformers may hold the queries in float32 beside them."""
+        """Floating dtype of ViT and Q-Former; transformers may store the queries in float32."""
         dtype: torch.dtype = self.vision_model.dtype
         return dtype
 
@@ -106,12 +106,12 @@ class InstructBlipVisualEncoder(VisualTower):
         qformer_input_ids: Tensor | None = None,
         qformer_attention_mask: Tensor | None = None,
     ) -> Frames:
-        """Encodes every real frame, in the light of its clip's instruction.
+        """Encodes every real frame, conditioned on its clip's instruction.
 
         Args:
-            video: images of any size, on any device.
-            qformer_input_ids: ``(batch, length)`` instruction of each clip, padded on the right; none without it.
-            qformer_attention_mask: ``(batch, length)``, true or 1 for real ids; all are without it.
+            video: frames of any size, on any device.
+            qformer_input_ids: ``(batch, length)`` instruction of each clip, padded on the right; none by default.
+            qformer_attention_mask: ``(batch, length)``, true or 1 for real ids; all by default.
 
         Returns:
             Tokens ``(batch, frame, queries, output_dim)`` on the model's device, zero where masked, with the spans of
@@ -119,7 +119,7 @@ class InstructBlipVisualEncoder(VisualTower):
 
         Raises:
             InvalidTypeError: ``video`` is not a :class:`~avfusion.Video`.
-            InvalidValueError: an instruction for another number of clips, or a mask of another shape or alone.
+            InvalidValueError: an instruction for another number of clips, a mask of another shape, or a mask alone.
         """
         if qformer_input_ids is None:
             if qformer_attention_mask is not None:
@@ -140,15 +140,15 @@ class InstructBlipVisualEncoder(VisualTower):
         return self._encode_frames(video, self.encode, qformer_input_ids, qformer_attention_mask)
 
     def preprocess(self, pixels: Tensor) -> Tensor:
-        """What the model takes, as the image processor makes it of ``(image, 3, height, width)`` pixels."""
+        """Applies the image processor to ``(image, 3, height, width)`` pixels."""
         return process(self.image_processor, pixels, self.device).to(self.dtype)
 
     def encode(self, pixel_values: Tensor, ids: Tensor | None = None, real: Tensor | None = None) -> Tensor:
-        """Tokens of images, all at once.
+        """Encodes images in one call.
 
         Args:
-            pixel_values: ``(image, 3, height, width)``, as :meth:`preprocess` gives them.
-            ids: ``(image, length)`` what each is asked.
+            pixel_values: ``(image, 3, height, width)``, from :meth:`preprocess`.
+            ids: ``(image, length)`` instruction of each image.
             real: ``(image, length)`` true or 1 for real ids.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Any model of timm, frame by frame."""
+"""timm models, applied to each frame."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -16,19 +16,19 @@ from avfusion.encoders._visual import VisualTower
 class TimmVisualEncoder(VisualTower):
     """A timm model: the patch tokens of a transformer, or the last feature map of a convolutional network, row by row.
 
-    Each image is resized, as a whole, to the size the model was made for (timm's own evaluation crops the borders,
-    which in a video often matter), and normalised with the model's mean and deviation. Only real frames are encoded.
+    Each image is resized without cropping to the model's input size (timm's evaluation crops the borders, which often
+    matter in a video), and normalised with the model's mean and standard deviation. Only real frames are encoded.
 
     Args:
         model: any timm model with ``forward_features``; its head is not used.
-        image_size: height and width of the images the model gets; its own without it.
-        select_layer: take the features of this layer, as the model's ``forward_intermediates`` counts them: blocks of a
+        image_size: height and width of the model's input; the model's own by default.
+        select_layer: use the features of this layer, as counted by the model's ``forward_intermediates``: blocks of a
             transformer, stages of others (``-2``: before the last one); ``None``: the model's output, with its norm.
-        keep_prefix_tokens: keep class and register tokens, before the patches.
-        pool: average the patch grid or map to this many tokens, or to ``(rows, columns)``. A number is split into the
-            squarest grid: 32 is 4 × 8.
-        frame_batch_size: frames that run at once.
-        frozen: no gradients, no graph, always in evaluation mode. Marks the parameters of ``model`` itself.
+        keep_prefix_tokens: return class and register tokens too, before the patches.
+        pool: average-pool the patch grid or feature map to this many tokens, or to ``(rows, columns)``. A number is
+            split into the squarest grid: 32 is 4 × 8.
+        frame_batch_size: frames per call of the model.
+        frozen: no gradients, always in evaluation mode. Sets ``requires_grad`` of ``model``'s own parameters.
 
     Raises:
         InvalidTypeError: ``model`` has no ``forward_features``, or no ``forward_intermediates`` for a layer.
@@ -61,7 +61,7 @@ class TimmVisualEncoder(VisualTower):
         self.model: Any = model
         self.keep_prefix_tokens = keep_prefix_tokens
         config = import_timm().data.resolve_model_data_config(model)
-        # The patch embedding knows of an img_size given to create_model; the pretrained configuration does not.
+        # An img_size passed to create_model is in the patch embedding, not in the pretrained configuration.
         own = getattr(getattr(model, "patch_embed", None), "img_size", None) or config["input_size"][1:]
         self.image_size: tuple[int, int] = tuple(image_size or own)
         self._mean, self._std = config["mean"], config["std"]
@@ -80,20 +80,20 @@ class TimmVisualEncoder(VisualTower):
         Args:
             name: for example ``"vit_base_patch16_224"``, ``"hf-hub:user/model"`` or ``"local-dir:path"``.
             checkpoint_path: safetensors file of the weights of the architecture ``name``, with any head or none.
-            dtype: of the parameters; float32 without it.
-            **options: the constructor's arguments; all others are for ``timm.create_model``. A transformer's positions
-                are interpolated to ``image_size``.
+            dtype: dtype of the parameters; float32 by default.
+            **options: the constructor's arguments; all others are passed to ``timm.create_model``. A transformer's
+                positions are interpolated to ``image_size``.
 
         Raises:
-            CheckpointError: the checkpoint lacks weights of the model, or holds others.
-            InvalidValueError: a ``checkpoint_path`` that is no safetensors file.
+            CheckpointError: the checkpoint lacks weights of the model, or has others.
+            InvalidValueError: a ``checkpoint_path`` that is not a safetensors file.
         """
         own, options = split_options(cls, options)
         model = load_timm(name, own.get("image_size"), checkpoint_path, options)
         return cls(model=model.to(dtype), **own)
 
     def preprocess(self, pixels: Tensor) -> Tensor:
-        """Whole images, resized and normalised: ``(image, 3, height, width)`` of ``image_size``."""
+        """Images, resized without cropping and normalised: ``(image, 3, height, width)`` of ``image_size``."""
         values = pixels.to(self.device, torch.float32)
         if not pixels.is_floating_point():
             values = values / 255
@@ -103,6 +103,6 @@ class TimmVisualEncoder(VisualTower):
         return ((values - mean) / std).to(self.dtype)
 
     def encode(self, pixel_values: Tensor) -> Tensor:
-        """``(image, tokens_per_frame, output_dim)`` of images as :meth:`preprocess` gives them, all at once."""
+        """``(image, tokens_per_frame, output_dim)`` of images from :meth:`preprocess`, in one call."""
         prefix, patches = self._call(self.model, pixel_values)
         return self._patches.select(torch.cat([prefix, patches.flatten(1, -2)], 1))

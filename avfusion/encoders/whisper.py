@@ -17,7 +17,7 @@ from avfusion.types import TokenStream, Waveform
 
 
 class _EncoderOnly(WhisperPreTrainedModel):
-    """The encoder's half of a Whisper checkpoint, so that the decoder is never held."""
+    """The encoder of a Whisper checkpoint, without the decoder."""
 
     _keys_to_ignore_on_load_unexpected = (r"decoder\.", r"proj_out\.")
 
@@ -28,26 +28,26 @@ class _EncoderOnly(WhisperPreTrainedModel):
 
 
 class WhisperAudioEncoder(AudioTower):
-    """Whisper's encoder: 50 tokens per second, of any number of seconds.
+    """Whisper's encoder for audio of any length: 50 tokens per second.
 
-    The audio is cut into chunks of the length the model takes (30 s) or less, each of which is padded with silence, as
-    Whisper's own feature extractor does, and encoded separately; the chunks of all clips run together. The tokens that
-    stand for real samples are kept: ``ceil(samples / 320)`` of a clip. A clip without audio has no tokens.
-    ``WhisperAudioEncoder.from_pretrained("openai/whisper-large-v3")`` loads the encoder of a checkpoint alone.
+    The audio is cut into chunks of the model's input length (30 s) or less. Each chunk is padded with silence, as by
+    Whisper's own feature extractor, and encoded separately; the chunks of all clips run in one batch. Tokens of padding
+    are dropped: a clip has ``ceil(samples / 320)`` tokens. A clip without audio has no tokens.
+    ``WhisperAudioEncoder.from_pretrained("openai/whisper-large-v3")`` loads only the encoder of a checkpoint.
 
     Args:
-        model: a ``WhisperModel``, ``WhisperForConditionalGeneration`` or ``WhisperEncoder``; the decoder is not held.
-        feature_extractor: the model's feature extractor; gives the sample rate and the mel filters.
-        chunk_seconds: length of the chunks, at most what the model takes, which it is without it. Shorter ones take the
-            first of the model's positions only, without silence behind them: their cost falls with their length, but
-            the model was not trained so.
-        chunk_batch_size: chunks that run at once.
-        frozen: no gradients, no graph, always in evaluation mode. Marks the parameters of ``model`` itself.
+        model: a ``WhisperModel``, ``WhisperForConditionalGeneration`` or ``WhisperEncoder``; the decoder is dropped.
+        feature_extractor: the model's feature extractor, with sample rate and mel filters.
+        chunk_seconds: length of the chunks, at most the model's input length, the default. Shorter chunks use only the
+            first positions of the model, without padding by silence: the cost is proportional to their length, but
+            the model was not trained on such inputs.
+        chunk_batch_size: chunks per call of the model.
+        frozen: no gradients, always in evaluation mode. Sets ``requires_grad`` of ``model``'s own parameters.
 
     Raises:
         InvalidTypeError: ``model`` is not a Whisper model.
-        InvalidValueError: ``feature_extractor`` makes another number of mel bands than ``model`` takes, or
-            ``chunk_seconds`` is longer than what it takes.
+        InvalidValueError: the number of mel bands of ``feature_extractor`` is not the model's, or
+            ``chunk_seconds`` is longer than the model's input.
 
     Example:
         >>> import torch
@@ -113,14 +113,14 @@ class WhisperAudioEncoder(AudioTower):
 
     @property
     def chunk_seconds(self) -> float:
-        """Seconds of audio that go through the model at once."""
+        """Length of the model's input in seconds."""
         return self.chunk_samples / self.sample_rate
 
     def _count(self, samples: Tensor) -> Tensor:
         return (samples + self.hop - 1) // self.hop
 
     def timeline(self, waveform: Waveform) -> TokenStream:
-        """When the tokens of :meth:`forward` are, without running the model: the same stream, tokens of width 0."""
+        """The timestamps of :meth:`forward` without running the model: the same stream with tokens of width 0."""
         check_waveform(waveform, self.sample_rate)
         kept = self._count(waveform.lengths)
         nothing = torch.empty(len(kept), int(kept.max()), 0, device=kept.device)
@@ -150,18 +150,18 @@ class WhisperAudioEncoder(AudioTower):
         return self._encode_chunks(samples, mask.sum(1), self.chunk_samples, waveform.start, run)
 
     def encode(self, features: Tensor, mask: Tensor | None = None, start: float | Tensor = 0.0) -> TokenStream:
-        """Encodes what a processor has made of audio already, as :func:`~avfusion.encoders.log_mel_chunks` makes it.
+        """Encodes log-mel features, as :func:`~avfusion.encoders.log_mel_chunks` computes them.
 
         Args:
-            features: ``(batch, mel, frame)``, every chunk of which the feature extractor was given separately.
-            mask: ``(batch, frame)`` bool, each clip's real frames first; all without it.
+            features: ``(batch, mel, frame)``, with features that were computed separately for each chunk.
+            mask: ``(batch, frame)`` bool, real frames first; all real by default.
             start: seconds at which the clips begin, one number or ``(batch,)``.
 
         Returns:
             As for :meth:`forward`.
 
         Raises:
-            InvalidValueError: frames that are no whole number of chunks.
+            InvalidValueError: a number of frames that is not a multiple of the chunk length.
         """
         frames = self.chunk_samples // self.feature_extractor.hop_length
         if features.ndim != 3 or features.shape[2] % frames:
@@ -177,7 +177,7 @@ class WhisperAudioEncoder(AudioTower):
     def _encode_chunks(
         self, values: Tensor, lengths: Tensor, size: int, start: Any, run: Callable[[Tensor], Tensor]
     ) -> TokenStream:
-        """Tokens of ``(batch, time, ...)`` values, of which ``size`` are a chunk."""
+        """Encodes ``(batch, time, ...)`` values in chunks of ``size``."""
         chunks, real = cut_chunks(values, lengths, size)
         tokens = scatter_masked(self._in_groups(run, chunks[real]), real).flatten(1, 2)
         of_a_token = size // self._positions
@@ -191,7 +191,7 @@ class WhisperAudioEncoder(AudioTower):
         features = features.to(self.dtype)
         if self._positions == self.model.config.max_source_positions:
             return self.model(features).last_hidden_state
-        # The model refuses less than its full length: its parts do not.
+        # The model raises an error for shorter inputs; its layers do not.
         states = F.gelu(self.model.conv2(F.gelu(self.model.conv1(features)))).transpose(1, 2)
         states = states + self.model.embed_positions.weight[: self._positions]
         states = F.dropout(states, self.model.dropout, self.training)

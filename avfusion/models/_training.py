@@ -48,7 +48,7 @@ class TrainedModel(StoredModel):
 
     @property
     def loss_type(self) -> Any:
-        """The language model's: Trainer counts its labels by it."""
+        """The language model's loss type, which Trainer uses to count labels."""
         return getattr(base_model(self.language_model), "loss_type", None)
 
     @property

@@ -65,8 +65,8 @@ def parse_label(
             "car-horn", "Car horn", "carHorn" and "car horns" are the same.
 
     Returns:
-        The label and its synonyms, which commas separate, in lower case, without article, outer punctuation or repeats:
-        of the closed list those of the entry. ``None`` where nothing is left, or more than one of the closed list.
+        The label and its comma-separated synonyms, in lower case, without article, outer punctuation or repeats; with a
+        closed list, the synonyms of its entry. ``None`` if nothing is left, or more than one label of the closed list.
 
     Raises:
         InvalidValueError: a template without exactly one ``{}``; a closed list without names.

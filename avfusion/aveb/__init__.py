@@ -1,4 +1,4 @@
-"""The audio-visual evaluation benchmark: its tasks, and what is published for them as records."""
+"""The audio-visual evaluation benchmark: its tasks, and readers of their published data."""
 
 from avfusion.aveb.readers import read_records, write_records
 from avfusion.aveb.records import BadRecord, Record, RecordError, Records, shuffled

@@ -37,20 +37,20 @@ class Record:
         id: unique inside a task.
         task: name of the task, as :func:`get_task` takes it.
         references: the right answers, at least one.
-        question: what the model is asked; the task's prompt without it.
-        video: file of moving pictures.
-        audio: file of sound; may be the video's own.
-        image: file of a still picture. A record has at least one of the three.
-        candidates: what a multiple-choice question offers.
-        answer_index: place of the right one among the candidates.
+        question: the question to the model; the task's prompt by default.
+        video: video file.
+        audio: audio file; may be the video file.
+        image: image file. A record has at least one of the three.
+        candidates: options of a multiple-choice question.
+        answer_index: index of the right candidate.
         history: earlier (question, answer) pairs of a dialogue.
         span: (start, end) of the clip in seconds of the recording it comes from.
-        needs_cut: the files hold the whole recording, of which ``span`` is to be cut; without it they hold the clip.
+        needs_cut: the files contain the whole recording, from which ``span`` must be cut; otherwise only the clip.
         source: the file that the record was read from.
-        index: number of the record in that file, from 0.
+        index: index of the record in that file, from 0.
 
     Raises:
-        InvalidValueError: values that do not fit each other.
+        InvalidValueError: inconsistent values.
         InvalidTypeError: a value of the wrong type.
 
     Example:
@@ -147,11 +147,11 @@ def _check_texts(values: Sequence[str], name: str, *, empty: bool = False) -> No
 
 @dataclass(frozen=True)
 class BadRecord:
-    """A record that was left out.
+    """A record that was skipped.
 
     Attributes:
-        file: the file it stands in.
-        index: its number there, from 0; ``None`` if it is about the whole file.
+        file: the file of the record.
+        index: its index in the file, from 0; ``None`` for the whole file.
         reason: what is wrong and what was found.
 
     Example:
@@ -171,12 +171,12 @@ class BadRecord:
 
 @dataclass(frozen=True)
 class Records(Sequence[Record]):
-    """What was read from a file: a sequence of records that also tells what was left out.
+    """The records of a file: a sequence that also lists skipped records.
 
     Attributes:
         records: the records, in the order of the file.
-        skipped: bad records that were left out, in the order of the file.
-        layout: name of the layout that the file was found to have.
+        skipped: invalid records that were skipped, in the order of the file.
+        layout: name of the detected layout of the file.
 
     Example:
         >>> from pathlib import Path
@@ -206,10 +206,10 @@ class Records(Sequence[Record]):
 
 
 def shuffled(record: Record, seed: int = 0) -> Record:
-    """The record with its candidates in another order, always the same one for a seed and an id.
+    """The record with shuffled candidates; the order depends only on seed and id.
 
-    In two of the published sets the third candidate is right in 48 % of the items, so that a model that always answers
-    the third looks as good as the published systems. The order comes from a SHA-256 hash: it does not depend on the
+    In two of the published sets the third candidate is right in 48 % of the items, so a model that always answers the
+    third scores as high as the published systems. The order comes from a SHA-256 hash: it does not depend on the
     process, the platform or the version of Python. A record without candidates is returned as it is.
 
     Example:
@@ -234,6 +234,6 @@ def shuffled(record: Record, seed: int = 0) -> Record:
 
 
 def stable_hash(*parts: object) -> int:
-    """A number from the texts of the parts, the same in every process and on every machine."""
+    """A hash of the texts of the parts, the same in every process and on every machine."""
     text = "\0".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(), "big")

@@ -1,4 +1,4 @@
-"""What a model is asked, and what a model is."""
+"""Requests to a model, and the protocol of models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ CHOOSE = "Answer with the letter of the right option."
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One thing to answer.
+    """One request to a model.
 
     Attributes:
         id: the record's.
         task: the record's.
-        prompt: the whole question: with its candidates, each after a letter, if it is multiple choice.
+        prompt: the whole question, for multiple choice with the candidates, each after a letter.
         history: earlier (question, answer) pairs of a dialogue.
         video: file of moving pictures, or ``None``; so are the next two.
         audio: file of sound; may be the video's own.
         image: file of a still picture.
-        span: seconds of the files that are asked about; ``None`` for all.
+        span: interval of the files, in seconds, that the question is about; ``None`` for all.
 
     Example:
         >>> from pathlib import Path
@@ -47,10 +47,10 @@ class Request:
 
 @runtime_checkable
 class Answerer(Protocol):
-    """Any model: answers a few requests at once, in their order.
+    """The protocol of models: answers a few requests at once, in their order.
 
-    What it raises as ``InvalidValueError``, ``InvalidTypeError`` or ``OSError`` is about a request, such as a file that
-    cannot be read; anything else ends the run.
+    ``InvalidValueError``, ``InvalidTypeError`` and ``OSError`` are errors of a request, such as a file that cannot be
+    read; any other error ends the run.
 
     Example:
         >>> class Silent:
@@ -62,12 +62,12 @@ class Answerer(Protocol):
     """
 
     def answer(self, requests: Sequence[Request]) -> Sequence[str]:
-        """A text for each request."""
+        """Returns one text per request."""
         ...
 
 
 def make_request(record: Record, *, blind: bool = False) -> Request:
-    """What a record asks.
+    """The request of a record.
 
     Args:
         record: its candidates are offered in its own order; see :func:`~avfusion.aveb.shuffled`.

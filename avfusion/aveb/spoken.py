@@ -1,4 +1,4 @@
-"""Spoken questions about images, made from written ones."""
+"""Spoken questions about images, synthesised from written ones."""
 
 import hashlib
 import re
@@ -17,16 +17,15 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 def make_spoken_questions(
     records: Iterable[Record], out_dir: str | Path, *, speak: Callable[[str, Path], object] | None = None
 ) -> list[Record]:
-    """Records of ISQA from those of OCR and VQA: the question is spoken in a file and no longer written.
+    """Converts records of OCR and VQA to ISQA: an audio file replaces the written question.
 
-    A file is written under a temporary name and then given its own, so that one that is there is whole: it is kept, and
-    a run that was broken off goes on where it stopped. The name holds a hash of the question. Another voice needs
-    another folder.
+    Files are written atomically, so existing files are complete and reused: an interrupted run continues where it
+    stopped. The file name contains a hash of the question. Another voice needs another folder.
 
     Args:
         records: records with an image and a question.
-        out_dir: folder of the spoken questions; made if it is not there.
-        speak: called as ``speak(text, path)``, writes a wav: any text-to-speech; :func:`espeak` without it.
+        out_dir: folder of the spoken questions; created if necessary.
+        speak: any text-to-speech, called as ``speak(text, path)``, that writes a wav; :func:`espeak` by default.
 
     Returns:
         A record for each, in the same order, with the id ``TASK-ID``.
@@ -82,7 +81,7 @@ def _write(text: str, speak: Callable[[str, Path], object], audio: Path) -> None
 
 
 def espeak(text: str, path: Path, *, voice: str = "en-us", speed: int = 160) -> None:
-    """Speaks with eSpeak NG, which the package espeakng-loader brings; nothing is downloaded.
+    """Synthesises speech with eSpeak NG, which the package espeakng-loader contains; nothing is downloaded.
 
     Args:
         text: what to say.

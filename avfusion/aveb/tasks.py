@@ -1,4 +1,4 @@
-"""The tasks: what each asks, of which data, and how its answers are scored."""
+"""The tasks: prompts, data sets and metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,13 +22,13 @@ class Task:
         title: for tables.
         needs: media that a record must have; ``"visual"`` is a video or an image.
         dataset: the data set.
-        split: the part of it, where known.
-        prompt: what is asked where a record has no question of its own; ``None`` if each has to have one.
+        split: its split, if known.
+        prompt: the question for records without their own; ``None`` if every record must have one.
         answer: kind of answer.
         metric: name of the metric.
         source: where to get the data.
         licence: of the data set, where known.
-        seen: whether the published system was trained on the data set's training part.
+        seen: whether the published system was trained on the data set's training split.
         published: published figures by system, in the metric's unit (per cent for accuracies).
 
     Example:
@@ -193,7 +193,7 @@ TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _DECLA
 
 
 def get_task(name: str) -> Task:
-    """The task of a name; capitals, spaces and hyphens do not matter.
+    """The task of a name; case, spaces and hyphens are ignored.
 
     Raises:
         InvalidValueError: no such task; the message lists them.

@@ -1,4 +1,4 @@
-"""What every metric shares: items with identities, exact sums, the bootstrap."""
+"""Shared by all metrics: items with identities, exact sums, the bootstrap."""
 
 import hashlib
 import json
@@ -20,9 +20,9 @@ class Score(NamedTuple):
 
     Attributes:
         value: the score.
-        interval: bounds within which 95 % of the bootstrap's values lie.
+        interval: 95 % bootstrap interval.
         items: number of distinct items.
-        unparsed: share of them, 0 to 1, whose prediction could not be read as an answer; they count as wrong.
+        unparsed: share of items, 0 to 1, whose prediction could not be parsed; they count as wrong.
 
     Example:
         >>> from avfusion.aveb.metrics import Score
@@ -37,7 +37,7 @@ class Score(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One prediction, without its reasoning, and what it is judged by."""
+    """One prediction without its reasoning, and its references."""
 
     prediction: str
     references: tuple[str, ...]
@@ -48,14 +48,14 @@ class Item(NamedTuple):
 class BenchmarkMetric(Metric):
     r"""Base of the metrics: a ratio of sums over distinct items, :math:`\sum_i a_i / \sum_i b_i`.
 
-    Every item leaves one row of numbers, float64 because that is what survives the gathering of a process without
-    items. Rows are put in one order, repeats of an identity are dropped and only then is anything summed: the result
-    does not depend, to the last bit, on batches, on order, or on how items are spread over processes.
+    Every item adds one row of numbers, in float64, because gathering from a process without items needs that dtype.
+    Rows are sorted, repeated identities are dropped, and only then are rows summed: the result is bitwise independent
+    of batches, order, and the distribution of items over processes.
 
     Args:
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-        **options: of :class:`torchmetrics.Metric`.
+        resamples: number of bootstrap resamples.
+        seed: seed of the bootstrap.
+        **options: options of :class:`torchmetrics.Metric`.
 
     Raises:
         InvalidValueError: fewer than one resample.
@@ -85,7 +85,7 @@ class BenchmarkMetric(Metric):
         self.resamples = resamples
         self.seed = seed
         self.add_state("rows", default=[], dist_reduce_fx="cat")
-        self.set_dtype(torch.float64)  # of what a process without items contributes
+        self.set_dtype(torch.float64)  # the dtype that a process without items contributes
 
     def update(
         self,
@@ -96,20 +96,20 @@ class BenchmarkMetric(Metric):
         questions: Sequence[str] | None = None,
         candidates: Sequence[Sequence[str]] | None = None,
     ) -> None:
-        """Takes a batch, which may be empty; every metric takes the same arguments and leaves those it does not need.
+        """Adds a batch, which may be empty; every metric takes the same arguments and ignores those it does not need.
 
         Args:
-            predictions: what the model said, one text an item; reasoning is left out
+            predictions: the model's answers, one text per item; reasoning is removed
                 (:func:`avfusion.aveb.parsers.strip_reasoning`).
             references: texts to compare with, at least one per item.
-            ids: an identity for each item; of items with the same one only one counts, wherever it was seen. Without
-                them every item counts.
+            ids: an identity per item; items with the same identity count once, over all processes. Without
+                ids every item counts.
             questions: one per item, for the judge.
-            candidates: the texts to choose from, for each item, for multiple choice.
+            candidates: the options of each item, for multiple choice.
 
         Raises:
-            InvalidValueError: sequences of unlike length, an item without references, or what the metric refuses.
-            InvalidTypeError: a string where a sequence belongs, or anything but strings inside.
+            InvalidValueError: sequences of different length, an item without references, or invalid items.
+            InvalidTypeError: a string instead of a sequence, or a sequence of anything but strings.
         """
         items = _items(predictions, references, questions, candidates)
         names: list[str | None] = [None] * len(items) if ids is None else list(_texts("ids", ids, len(items)))
@@ -137,7 +137,7 @@ class BenchmarkMetric(Metric):
 
     @abstractmethod
     def _measure(self, item: Item) -> tuple[float, float] | None:
-        """The item's a and b; ``None`` where the prediction cannot be read."""
+        """The item's a and b; ``None`` if the prediction cannot be parsed."""
 
     def _statistics(self, measured: Tensor, order: list[int]) -> Tensor:
         """``(item, statistic)`` numbers to sum, of the items that count in the order in which they do."""
@@ -159,13 +159,13 @@ class BenchmarkMetric(Metric):
 
 
 def _number(text: str) -> float:
-    """53 bits of a hash, which float64 holds exactly: among 100,000 texts two share one with probability 1e-6."""
+    """53 bits of a hash, which float64 holds exactly: a collision among 100,000 texts has probability 1e-6."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return float(int.from_bytes(digest, "big") >> 11)
 
 
 def _distinct(rows: list[list[float]]) -> list[int]:
-    """Indices of the rows that count, in an order that only the rows decide."""
+    """Indices of the distinct rows, in an order that depends only on the rows."""
     order = sorted(range(len(rows)), key=rows.__getitem__)
     return [
         index

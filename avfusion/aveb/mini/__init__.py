@@ -1,4 +1,4 @@
-"""Mini-AVEB: the benchmark's eleven tasks in small, on media that are made here, without downloads.
+"""mini-AVEB: the benchmark's eleven tasks on generated media, without downloads.
 
 ``generate(folder)`` writes them, as ``python -m avfusion.aveb mini --out FOLDER`` does.
 """

@@ -1,4 +1,4 @@
-"""The whole miniature: files, records, truth and a card that describes them."""
+"""Generates mini-AVEB: files, records, ground truth and a data card."""
 
 import json
 import os
@@ -47,20 +47,20 @@ def generate(
     difficulty: Difficulty = "easy",
     workers: int = 1,
 ) -> Path:
-    """Writes the eleven tasks of AVEB in small, on media that are made here.
+    """Generates mini-AVEB, the eleven tasks of AVEB on generated media.
 
     ``OUT/SPLIT/TASK.jsonl`` holds the records, for :func:`~avfusion.aveb.read_records` and ``run --data OUT/test``;
     ``OUT/SPLIT/media`` their files: 64 pixels wide, 8 pictures per second, sound at 22.05 kHz. ``truth.jsonl`` beside
-    them says what is in each file, and ``OUT/README.md`` describes the set. With one seed and the same versions of the
-    packages every byte is the same, however many workers there are.
+    them describes the content of each file, and ``OUT/README.md`` the set. The same seed and package versions give the
+    same bytes, for any number of workers.
 
     Args:
-        out: a folder that is not there yet, or empty. It has its files when all are made.
-        seed: of everything.
-        items: items of each task by split; ``SPLITS`` without it.
+        out: a new or empty folder. Its files appear when all are generated.
+        seed: seed of all content.
+        items: items per task by split; ``SPLITS`` by default.
         tasks: names of tasks.
-        difficulty: ``"easy"``, ``"medium"`` or ``"hard"``: how many words, things and events, and how much noise.
-        workers: processes.
+        difficulty: ``"easy"``, ``"medium"`` or ``"hard"``: number of words, objects and events, and level of noise.
+        workers: number of processes.
 
     Returns:
         The folder.
@@ -68,7 +68,7 @@ def generate(
     Raises:
         InvalidValueError: a folder that is not empty, or that another process is making,
             an unknown difficulty, task or split, fewer than one item.
-        ImportError: the synthesiser of speech is missing.
+        ImportError: the speech synthesiser is missing.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""A model through tasks: in batches, over processes, and on from where a run was cut."""
+"""Runs a model on tasks: in batches, over processes, resumable."""
 
 import hashlib
 import json
@@ -31,29 +31,30 @@ def run_task(
 ) -> list[Answer]:
     """Asks a model about every record of a task and writes ``OUT/TASK.jsonl``, in the order of the records.
 
-    Every answer is on the disk before the next is asked for. A run that is cut goes on: what is answered is not asked
-    again. Under ``accelerate launch`` or ``torchrun`` the processes share the records, and the same file comes out.
+    Every answer is written to disk before the next request. A repeated call resumes an interrupted run and skips
+    answered records. Under ``accelerate launch`` or ``torchrun`` the records are distributed over processes; the
+    resulting file is the same.
 
     Args:
-        model: what answers.
-        records: of one task, with ids that differ.
+        model: the model to evaluate.
+        records: records of one task, with unique ids.
         out: folder of the answers.
-        settings: what else decides the answers, such as the model's name: a run in a folder of other settings is
-            refused.
-        batch_size: requests at once.
-        seed: of the order in which candidates are shown.
+        settings: other settings that affect the answers, such as the model's name; a folder with answers of other
+            settings raises an error.
+        batch_size: requests per call of the model.
+        seed: seed of the order of candidates.
         blind: withhold the media.
-        skip_bad: go on where a record cannot be asked, for example because of a broken file, and write down why; such a
-            record counts as answered with nothing. Without it the run ends there.
-        progress: show a bar.
+        skip_bad: continue after a record that cannot be read, for example because of a broken file, and store the
+            reason; the record counts as an empty answer. Otherwise the run ends with an error.
+        progress: show a progress bar.
 
     Returns:
         The answers of all processes, in the order of the records.
 
     Raises:
-        InvalidValueError: records of several tasks or none, other settings, a record that cannot be asked, or a model
-            that gives too few answers or too many, or a folder in which another run writes.
-        InvalidTypeError: a model that gives anything but text.
+        InvalidValueError: records of several tasks or none, other settings, a record that cannot be read, a model that
+            returns too few or too many answers, or a folder in which another run writes.
+        InvalidTypeError: a model that returns anything but text.
 
     Example:
         >>> import tempfile
@@ -93,12 +94,12 @@ def _ask(
     progress: bool,
     **options: Any,
 ) -> None:
-    """This process's share of what has not been answered."""
+    """This process's share of the unanswered records."""
     task = records[0].task
     done = {answer.id: answer for path in _parts(folder, task) for answer in read_answers(path, torn=True)}
     waiting = [record for record in records if record.id not in done]
     share = waiting[processes.rank :: processes.count]
-    processes.wait()  # until all have read what there is
+    processes.wait()  # until all have read the existing answers
     part = folder / f"{task}.part{processes.rank}.jsonl"
     with AnswerLog(part) as log:
         for batch in _batches(share, batch_size, progress and processes.first, task):
@@ -117,7 +118,7 @@ def _only_task(records: Sequence[Record]) -> str:
 
 
 def _agree(folder: Path, task: str, settings: dict[str, Any], records: Sequence[Record]) -> None:
-    """Writes down the settings, or compares them with those that the folder's answers were made with."""
+    """Stores the settings, or compares them with those of the folder's answers."""
     ids = hashlib.sha256("\0".join(record.id for record in records).encode("utf-8", "surrogatepass")).hexdigest()
     path = folder / SETTINGS
     known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {**settings, "records": {}}
@@ -133,7 +134,7 @@ def _agree(folder: Path, task: str, settings: dict[str, Any], records: Sequence[
 
 
 def _parts(folder: Path, task: str) -> list[Path]:
-    """What has been answered: the joined file, and the part of every process of this run and of those before it."""
+    """Existing answers: the joined file, and the parts of all processes of this run and of earlier ones."""
     return [*folder.glob(f"{task}.jsonl"), *sorted(folder.glob(f"{task}.part*.jsonl"))]
 
 
@@ -152,7 +153,7 @@ def _batches(records: Sequence[Record], size: int, progress: bool, task: str) ->
 def _answered(
     model: Answerer, records: Sequence[Record], *, seed: int, blind: bool, skip_bad: bool
 ) -> Iterator[list[Answer]]:
-    """Answers to a batch; where one record spoils it, each by itself."""
+    """Answers to a batch; if one record fails, each record separately."""
     shown = [shuffled(record, seed) for record in records]
     try:
         said = model.answer([make_request(record, blind=blind) for record in shown])
@@ -180,7 +181,7 @@ def _checked(said: Sequence[str], count: int) -> Sequence[str]:
 
 
 def _join(folder: Path, task: str, records: Sequence[Record]) -> None:
-    """All parts as one file in the order of the records; only then are the parts taken away."""
+    """Joins all parts to one file in the order of the records, and then deletes the parts."""
     answers = {answer.id: answer for path in _parts(folder, task) for answer in read_answers(path, torn=True)}
     write_whole(folder / f"{task}.jsonl", "".join(answers[record.id].line() for record in records))
     for path in folder.glob(f"{task}.part*.jsonl"):

@@ -1,4 +1,4 @@
-"""Answers to figures: the task's metric, those beside it, and what could be had without looking."""
+"""Scores answers: the task's metric, additional metrics, and baselines of constant answers."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from avfusion.errors import InvalidValueError
 Judge = Callable[[str, Sequence[str], str], float]
 
 _CAPTIONS = ("cider", "meteor", "spice", "spider")
-_JUDGED_TOO = ("isqa", "avssd")  # beside their own metric, where there is a judge
+_JUDGED_TOO = ("isqa", "avssd")  # in addition to their own metric, if there is a judge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +23,13 @@ class TaskScore:
 
     Attributes:
         task: its name.
-        metric: key of its own metric.
+        metric: key of its main metric.
         items: distinct items.
-        failed: how many of them the model could not be asked; they count as answered with nothing.
-        scores: by metric, its own first.
+        failed: number of records that could not be read; they count as empty answers.
+        scores: by metric, the main metric first.
         missing: metrics that could not be computed, with the reason.
-        baselines: what answers would score that do not depend on the question, by what they are, 0 to 1.
-        parser_version: of the code that read the answers, :data:`avfusion.aveb.parsers.PARSER_VERSION`.
+        baselines: scores of constant answers, by answer, 0 to 1.
+        parser_version: version of the answer parsers, :data:`avfusion.aveb.parsers.PARSER_VERSION`.
 
     Example:
         >>> from avfusion.aveb.runner import Answer, score_answers
@@ -54,12 +54,12 @@ def score_answers(
     """Scores the answers to one task.
 
     Args:
-        answers: of one task.
-        judge: ``judge(question, references, prediction)`` gives 0 to 1, for free text; without it there is no such
-            figure, and the result says so.
-        resamples: of the bootstrap.
-        metric: key of the only metric to compute; without it the task's own and, for captions, CIDEr-D, METEOR, SPICE
-            and SPIDEr beside it.
+        answers: answers of one task.
+        judge: ``judge(question, references, prediction)`` returns 0 to 1, for free text; without it the metric is
+            listed as missing.
+        resamples: number of bootstrap resamples.
+        metric: key of the only metric to compute; by default the task's metric and, for captions, also CIDEr-D,
+            METEOR, SPICE and SPIDEr.
 
     Raises:
         InvalidValueError: no answers, or of several tasks.
@@ -93,7 +93,7 @@ def score_answers(
 
 
 class _NoJudgeError(Exception):
-    """A judge is wanted and none was given."""
+    """A metric needs a judge and none was given."""
 
 
 def _score(key: str, task: Task, answers: Sequence[Answer], judge: Judge | None, resamples: int) -> Score:
@@ -113,10 +113,9 @@ def _score(key: str, task: Task, answers: Sequence[Answer], judge: Judge | None,
 
 
 def baselines(answers: Sequence[Answer]) -> dict[str, float]:
-    """What the best answer that is always the same would score.
+    """The score of the best constant answer.
 
-    For multiple choice that is a position: among candidates as they were shown, and, where it is known, as they were
-    published.
+    For multiple choice this is a position: among the candidates as shown and, if known, as published.
 
     Example:
         >>> from avfusion.aveb.runner import Answer, baselines

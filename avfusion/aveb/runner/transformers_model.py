@@ -1,4 +1,4 @@
-"""Any multimodal model of transformers that has a processor with a chat template."""
+"""Multimodal transformers models whose processor has a chat template."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,23 +15,23 @@ _HANDLED_BY = {"image": "image_processor", "video": "video_processor", "audio": 
 
 
 class _Pictures(NamedTuple):
-    """``(frame, height, width, 3)``, and how many of them are a second."""
+    """``(frame, height, width, 3)`` and the frame rate."""
 
     frames: Any
     rate: float
 
 
 class TransformersAnswerer:
-    """Answers with a model of transformers; media go in the order image, video, audio, before the question.
+    """Answers with a transformers model; media precede the question in the order image, video, audio.
 
     Args:
         model: in evaluation mode, with ``generate``.
-        processor: its own.
-        frame_rate: pictures a second of a video.
-        max_frames: most pictures of a video; longer ones are shown at fewer a second.
-        ignore: media to withhold: ``"audio"`` asks a model that cannot hear about what it sees alone. Without it a
-            request with media that the processor does not take is refused.
-        **generation: for ``generate``; greedy, 128 new tokens at most, without them.
+        processor: the model's processor.
+        frame_rate: frames per second of a video.
+        max_frames: maximal number of frames of a video; longer videos are sampled at a lower rate.
+        ignore: media to withhold, such as ``"audio"`` for a model without audio input. Otherwise a
+            request with media that the processor does not take raises an error.
+        **generation: options of ``generate``; greedy with at most 128 new tokens by default.
 
     Raises:
         InvalidValueError: media that cannot be ignored, a processor without chat template.
@@ -79,13 +79,13 @@ class TransformersAnswerer:
         try:
             model = AutoModelForMultimodalLM.from_pretrained(name, dtype=dtype, attn_implementation=attn_implementation)
             processor = AutoProcessor.from_pretrained(name)
-        except (OSError, ValueError) as error:  # of a folder that holds no such model
+        except (OSError, ValueError) as error:  # of a folder without such a model
             raise InvalidValueError(f"model: cannot load {name} ({str(error).splitlines()[0]})") from error
         return cls(model.to(place).eval(), processor, **options)
 
     @torch.no_grad()
     def answer(self, requests: Sequence[Request]) -> list[str]:
-        """A text for each request."""
+        """One text per request."""
         given = [self._media(request) for request in requests]
         texts = [
             self.processor.apply_chat_template(_messages(request, media), tokenize=False, add_generation_prompt=True)
@@ -150,7 +150,7 @@ class TransformersAnswerer:
 
 
 def _messages(request: Request, media: dict[str, Any]) -> list[dict[str, Any]]:
-    """A dialogue whose first message brings the media."""
+    """A dialogue whose first message has the media."""
     asked = [question for question, _ in request.history] + [request.prompt]
     said = [answer for _, answer in request.history]
     messages: list[dict[str, Any]] = []

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from avfusion.errors import InvalidTypeError, InvalidValueError, PlaceholderError
 from avfusion.models._features import VISUAL, input_dims
-from avfusion.models._wrappers import embedding_dim
+from avfusion.models._wrappers import embedding_dim, is_peft, unwrap
 from avfusion.models.prompts import IGNORED
 from avfusion.modules import DiversityLoss
 
@@ -30,6 +30,7 @@ def check_parts(
         raise InvalidValueError(f'diversity_loss: reduction must be "mean", found {diversity_loss.reduction!r}')
     if VISUAL in audio_encoders:
         raise InvalidValueError(f"audio_encoders: {VISUAL!r} is the video's own name; use visual_encoder")
+    check_adapters(language_model)
     wanted = embedding_dim(language_model)
     if connector.llm_dim != wanted:
         raise InvalidValueError(f"connector: llm_dim must be the language model's {wanted}, found {connector.llm_dim}")
@@ -42,6 +43,20 @@ def check_parts(
         if encoder.output_dim != dims[name]:
             raise InvalidValueError(
                 f"{name}: output_dim must be the connector's {dims[name]}, found {encoder.output_dim}"
+            )
+
+
+def check_adapters(language_model: Any) -> None:
+    """Refuses adapters that give the language model tokens of their own: it would not know where its text stands."""
+    llm = unwrap(language_model)
+    if not is_peft(llm):
+        return
+    for name, config in llm.peft_config.items():
+        kind = str(getattr(config.peft_type, "value", config.peft_type))
+        if config.is_prompt_learning or kind == "ADAPTION_PROMPT":
+            raise InvalidValueError(
+                f"language_model: adapters must change its layers, as LoRA does, found {kind} in adapter {name!r}, "
+                "which adds tokens before the text"
             )
 
 

@@ -21,19 +21,28 @@ def checksums(module: nn.Module) -> Checksums:
     It reads each tensor once, and holds no copy. It is ``None`` for tensors that have no values here: on the meta
     device, or sharded over processes.
     """
-    return {name: _checksum(tensor) for name, tensor in own_tensors(module).items()}
+    return {name: _checksum(tensor) for name, tensor in _compared(module).items()}
+
+
+def as_given(module: nn.Module, given: Checksums | None) -> dict[str, Tensor]:
+    """The tensors that are what they were, as far as is known; none where nothing was given."""
+    return {
+        name: tensor
+        for name, tensor in _compared(module).items()
+        if given is not None and name in given and (given[name] is None or _checksum(tensor) in (None, given[name]))
+    }
 
 
 def unchanged(module: nn.Module, given: Checksums | None) -> dict[str, Tensor]:
-    """The tensors that are frozen and what they were, as far as is known; none where nothing was given."""
-    return {
-        name: tensor
-        for name, tensor in own_tensors(module).items()
-        if given is not None
-        and name in given
-        and not tensor.requires_grad
-        and (given[name] is None or _checksum(tensor) in (None, given[name]))
-    }
+    """Those of them that are frozen."""
+    return {name: tensor for name, tensor in as_given(module, given).items() if not tensor.requires_grad}
+
+
+def unknown(module: nn.Module, given: Checksums | None) -> bool:
+    """Whether there are tensors that had no values when they were given, and may since have got any."""
+    return given is not None and any(
+        given.get(name, ()) is None and _checksum(tensor) is not None for name, tensor in _compared(module).items()
+    )
 
 
 def differs(module: nn.Module, given: Checksums | None, stored: Iterable[str] = ()) -> bool:
@@ -46,8 +55,32 @@ def differs(module: nn.Module, given: Checksums | None, stored: Iterable[str] = 
     """
     if given is None:
         return True
-    names, same = set(own_tensors(module)) - set(stored), set(unchanged(module, given))
+    names, same = set(_compared(module)) - set(stored), set(unchanged(module, given))
     return not names <= same or not set(given) - set(stored) <= same
+
+
+def was_cast(module: nn.Module, given: Checksums | None) -> bool:
+    """Whether there are tensors in another dtype than they were given in."""
+    return given is not None and any(
+        tensor.dtype != found[0] for name, tensor in _compared(module).items() if (found := given.get(name)) is not None
+    )
+
+
+def follow_cast(module: nn.Module, given: Checksums | None, same: Iterable[str]) -> None:
+    """Has the tensors of these names count as given from now on: they were only cast."""
+    if given is not None:
+        tensors = _compared(module)
+        given.update({name: _checksum(tensors[name]) for name in same if given[name] is not None})
+
+
+def _compared(module: nn.Module) -> dict[str, Tensor]:
+    """A module's own tensors, without what a quantised weight adds under its own name: its first use may repack it."""
+    tensors = own_tensors(module)
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not any(name[:place] in tensors for place, letter in enumerate(name) if letter == ".")
+    }
 
 
 def own_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from avfusion.errors import InvalidTypeError, InvalidValueError
-from avfusion.models._given import differs, own_tensors, plain_name
+from avfusion.models._given import differs, own_tensors, plain_name, unknown, was_cast
 from avfusion.models._loading import CLASS, CONFIG, KIND
 from avfusion.models._wrappers import base_model, is_peft, unwrap
 from avfusion.modules.component import Component
@@ -28,18 +28,16 @@ def save(model: Any, directory: Path, save_language_model: bool | None, save_enc
             "peft.get_peft_model, or save it with its own save_pretrained"
         )
     adapters = sorted(llm.peft_config) if is_peft(llm) else []
-    whole = _chosen("language_model", save_language_model, _language_model_differs(model, llm))
+    whole = _chosen("language_model", save_language_model, _language_model_differs(model, llm), model)
     encoders = [
         name
         for name, encoder in model.encoders.items()
-        if _chosen(name, save_encoders, differs(encoder, model.given_checksums.get(name, {})))
+        if _chosen(name, save_encoders, differs(encoder, model.given_checksums.get(name, {})), model)
     ]
     if whole:
-        base = base_model(llm)
-        tensors = {"state_dict": own_tensors(llm)} if adapters else {}
-        base.save_pretrained(str(directory / "language_model"), **tensors)
+        _save_base(llm, str(directory / "language_model"))
     if adapters:
-        llm.save_pretrained(str(directory / "adapter"))
+        _save_adapters(llm, str(directory / "adapter"), whole)
     model.connector.save_pretrained(directory / "connector")
     for name in encoders:
         path = directory / "encoders" / f"{name}.safetensors"
@@ -60,14 +58,56 @@ def save(model: Any, directory: Path, save_language_model: bool | None, save_enc
     (directory / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def _chosen(name: str, asked: bool | None, differs: bool) -> bool:
+def _chosen(name: str, asked: bool | None, differs: bool, model: Any) -> bool:
+    part, given = model.given_parts[name], model.given_checksums.get(name, {})
+    found = None
     if asked is False and differs:
-        warnings.warn(
-            f"{name}: is trained or not what was given to the constructor, and is not saved, as the call says",
-            UserWarning,
-            stacklevel=4,
-        )
+        found = "is trained or not what was given to the constructor, and is not saved, as the call says"
+    elif asked is None and not differs and unknown(part, given):
+        found = "had no values when it was given to the constructor, and is not saved; ask for it if it was trained"
+    elif asked is None and differs and was_cast(part, given):
+        found = "was cast by itself, so that it is not known whether it is what was given, and is saved"
+    if found is not None:
+        warnings.warn(f"{name}: {found}", UserWarning, stacklevel=4)
     return differs if asked is None else asked
+
+
+def _save_base(llm: Any, directory: str) -> None:
+    """Saves the language model without its adapters."""
+    base = base_model(llm)
+    if not is_peft(llm):
+        base.save_pretrained(directory)
+        return
+    quantizer = getattr(base, "hf_quantizer", None)
+    if quantizer is None:
+        base.save_pretrained(directory, state_dict=own_tensors(llm))
+        return
+    if quantizer.get_state_dict_and_metadata(base)[0] is not None:
+        raise InvalidValueError(
+            f"language_model: quantised by {quantizer.quantization_config.quant_method} it cannot be saved apart from "
+            "its adapters; merge_and_unload or unload them before, or save with save_language_model=False"
+        )
+    try:
+        base.hf_quantizer = None  # it would put the adapters' tensors among those that are saved
+        base.save_pretrained(directory, state_dict=own_tensors(llm))
+    finally:
+        base.hf_quantizer = quantizer
+
+
+def _save_adapters(llm: Any, directory: str, base_is_saved: bool) -> None:
+    """Saves the adapters, for the base model as it was given or, if that is saved, as it is now."""
+    starts = {
+        name: config.init_lora_weights
+        for name, config in llm.peft_config.items()
+        if base_is_saved and isinstance(getattr(config, "init_lora_weights", None), str)
+    }
+    try:
+        for name in starts:  # PiSSA and its kin changed the base model when they began, and would again
+            llm.peft_config[name].init_lora_weights = True
+        llm.save_pretrained(directory)
+    finally:
+        for name, start in starts.items():
+            llm.peft_config[name].init_lora_weights = start
 
 
 def _language_model_differs(model: Any, llm: Any) -> bool:

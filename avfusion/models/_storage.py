@@ -1,13 +1,14 @@
 """What is trained, to a directory and back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from avfusion.models._features import VISUAL
-from avfusion.models._given import Checksums, checksums
+from avfusion.models._given import Checksums, as_given, checksums, follow_cast
 from avfusion.models._loading import load_connector, load_encoders, load_language_model, read_config
 from avfusion.models._saving import save
 from avfusion.modules import DiversityLoss
@@ -30,6 +31,17 @@ class StoredModel(nn.Module):
         """Ends the construction: keeps in mind what was given."""
         self.given_checksums = {name: checksums(part) for name, part in self.given_parts.items()}
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """As of any module; what it casts is no other than what was given."""
+        dtypes = {value.dtype for part in self.given_parts.values() for value in part.parameters()}
+        if all(fn(torch.empty(0, dtype=dtype)).dtype == dtype for dtype in dtypes):
+            return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        same = {name: list(as_given(part, self.given_checksums[name])) for name, part in self.given_parts.items()}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, part in self.given_parts.items():
+            follow_cast(part, self.given_checksums[name], same[name])
+        return self
+
     @property
     def given_parts(self) -> dict[str, nn.Module]:
         """The language model and the encoders, which a directory holds only where they are not as given."""
@@ -51,8 +63,8 @@ class StoredModel(nn.Module):
         """Saves the connector, and whatever of the rest is not as it was given to the constructor.
 
         What was trained is saved, although it may be frozen by now or be merged: the weights are compared with
-        checksums that were taken when the model was put together. A ``PeftModel``'s adapters are saved, all of them;
-        its base model only where it differs too.
+        checksums that were taken when the model was put together. A cast of this model is no change. A
+        ``PeftModel``'s adapters are saved, all of them; its base model only where it differs too.
 
         Args:
             directory: is made if it does not exist. It will hold ``connector/`` and, if they are saved,
@@ -61,7 +73,9 @@ class StoredModel(nn.Module):
             save_encoders: the weights of all encoders; without it, of those that are trained or differ.
 
         Warns:
-            UserWarning: a part that differs and is not saved, because the arguments say so.
+            UserWarning: a part that differs and is not saved, because the arguments say so; one that is not saved and
+                had no values when it was given (meta or sharded tensors), so that changes are not seen; or one that is
+                saved because it was cast by itself.
 
         Raises:
             InvalidValueError: a file where the directory should be, or adapters that only peft can save.

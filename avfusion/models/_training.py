@@ -1,13 +1,11 @@
 """What transformers' Trainer and accelerate ask of a model."""
 
-import itertools
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
+from avfusion.encoders._checkpointing import disable_checkpointing, enable_checkpointing
 from avfusion.errors import InvalidValueError
 from avfusion.models._given import unchanged
+from avfusion.models._state_dict import expect_tidy, tidy
 from avfusion.models._storage import StoredModel
 from avfusion.models._wrappers import base_model, unwrap
 
@@ -24,8 +22,8 @@ class TrainedModel(StoredModel):
 
     def _settle(self) -> None:
         super()._settle()
-        self.register_state_dict_post_hook(_tidy)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_post_hook(_expect_tidy)  # type: ignore[no-untyped-call]
+        self.register_state_dict_post_hook(tidy)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(expect_tidy)  # type: ignore[no-untyped-call]
 
     def frozen_names(self) -> set[str]:
         """Names of the parameters of language model and encoders that are frozen and as they were given."""
@@ -64,6 +62,45 @@ class TrainedModel(StoredModel):
         """The language model's head."""
         return unwrap(self.language_model).get_output_embeddings()
 
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Recomputes the language model's and the connector's activations in the backward pass.
+
+        Args:
+            activation_checkpointing_kwargs: of ``torch.utils.checkpoint``, for the language model.
+            **kwargs: what else this transformers takes: ``every_n_layers``, ``offload``, ….
+        """
+        enable_checkpointing(unwrap(self.language_model), activation_checkpointing_kwargs, **kwargs)
+        self._checkpoint_connector(True)
+
+    def activation_checkpointing_disable(self) -> None:
+        """Keeps activations again."""
+        disable_checkpointing(unwrap(self.language_model))
+        self._checkpoint_connector(False)
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """:meth:`activation_checkpointing_enable`, by its older name."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """:meth:`activation_checkpointing_disable`, by its older name."""
+        self.activation_checkpointing_disable()
+
+    def _checkpoint_connector(self, enabled: bool) -> None:
+        for module in self.connector.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = enabled
+
+    def set_attn_implementation(self, attn_implementation: Any) -> None:
+        """Changes the attention backend of connector and language model; the connector refuses one it does not have."""
+        for module in self.connector.modules():
+            if hasattr(module, "set_attn_implementation"):
+                module.set_attn_implementation(attn_implementation)
+        unwrap(self.language_model).set_attn_implementation(attn_implementation)
+
 
 class _Config:
     """Passes everything on to a configuration, but for what an assembly answers otherwise."""
@@ -89,40 +126,3 @@ class _Config:
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._config, name, value)
-
-
-def _tidy(module: Any, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-    """Leaves each tensor in a state dict once and in one piece, as safetensors needs it."""
-    left_out = set() if module.frozen_in_state_dict else module.frozen_names()
-    seen: dict[int, tuple[Any, ...]] = {}
-    for key in [key for key in state if key.startswith(prefix)]:
-        tensor = state[key]
-        if key.removeprefix(prefix) in left_out:
-            del state[key]
-        elif isinstance(tensor, Tensor) and not isinstance(tensor, nn.Parameter) and _has_storage(tensor):
-            view = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-            first = seen.setdefault(tensor.untyped_storage().data_ptr(), view)
-            if first is not view and first == view:
-                del state[key]  # a tied weight's second name
-            elif first is not view or not tensor.is_contiguous():
-                state[key] = tensor.clone(memory_format=torch.contiguous_format)
-
-
-def _has_storage(tensor: Tensor) -> bool:
-    return type(tensor) is Tensor and tensor.layout == torch.strided and not tensor.is_meta and tensor.numel() > 0
-
-
-def _expect_tidy(module: Any, incompatible: Any) -> None:
-    """A state dict that lacks a tied weight's second name, or what is frozen, lacks nothing."""
-    names: dict[int, list[str]] = {}
-    tensors = (module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False))
-    for name, value in itertools.chain(*tensors):
-        names.setdefault(id(value), []).append(name)
-    optional = set() if module.frozen_in_state_dict else module.frozen_names()
-    missing = set(incompatible.missing_keys)
-    for aliases in names.values():
-        for prefix in {key.removesuffix(name) for key in missing for name in aliases if key.endswith(name)}:
-            lacking = [name for name in aliases if prefix + name in missing]
-            if len(lacking) < len(aliases) or set(aliases) <= optional:
-                for name in lacking:
-                    incompatible.missing_keys.remove(prefix + name)

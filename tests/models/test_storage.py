@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 import math
 from pathlib import Path
@@ -8,7 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import LoraConfig, get_peft_model
+from peft import (
+    AdaptionPromptConfig,
+    IA3Config,
+    LoraConfig,
+    MissConfig,
+    OFTConfig,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
 from safetensors.torch import load_file
 
 from avfusion import AudioVisualConnector, CheckpointError, InvalidTypeError, InvalidValueError, SlidingWindowProjector
@@ -218,6 +229,7 @@ def test_what_is_missing_is_named(make_model: Any, language_models: Any, lora: A
 PAST = ["trained, then frozen", "merged", "two adapters", "two active adapters", "head beside an adapter"]
 PAST += ["base trained, then an adapter", "bias of an adapter", "tokens of an adapter", "merged in place", "untouched"]
 PAST += ["edited while frozen", "few rows edited", "replaced", "in another dtype", "loaded, then frozen"]
+PASTS = list(zip(PAST, itertools.cycle(["untouched", "trained, then frozen"]), strict=False))  # past of an encoder too
 
 
 def nudge(module: Any) -> None:
@@ -277,8 +289,8 @@ def after(past: str, model: AudioVisualLanguageModel, fresh: Any, folder: Path) 
     return model
 
 
-@pytest.mark.parametrize("encoder", ["untouched", "trained, then frozen"])
-@pytest.mark.parametrize("past", PAST)
+@pytest.mark.filterwarnings("ignore:language_model. was cast by itself")
+@pytest.mark.parametrize(("past", "encoder"), PASTS)
 def test_nothing_trained_is_lost(
     make_model: Any, language_models: Any, tokenizer: Any, media: Any, tmp_path: Path, past: str, encoder: str
 ) -> None:
@@ -319,6 +331,105 @@ def test_what_is_not_saved_is_said(make_model: Any, tmp_path: Path) -> None:
     assert len(caught) == 2
     model.requires_grad_(False)
     model.save_pretrained(tmp_path / "silent", save_language_model=False, save_encoders=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_cast_is_no_change(make_model: Any, tmp_path: Path, dtype: torch.dtype, trained: bool) -> None:
+    model = make_model()
+    if trained:
+        nudge(model.language_model.lm_head)
+        nudge(model.visual_encoder)
+    model.to(dtype).requires_grad_(False).to("cpu").float()
+    model.save_pretrained(tmp_path / "whole")
+    held = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert held == {"connector", "config.json"} | ({"language_model", "encoders"} if trained else set())
+    if trained:
+        assert {path.name for path in (tmp_path / "whole" / "encoders").iterdir()} == {"visual.safetensors"}
+        return
+    model.language_model.to(dtype)  # which the model cannot know of
+    with pytest.warns(UserWarning, match="language_model: was cast by itself"):
+        model.save_pretrained(tmp_path / "apart")
+    assert (tmp_path / "apart" / "language_model").is_dir()
+
+
+def test_what_had_no_values_is_said_to_be_left_out(make_model: Any, language_models: Any, tmp_path: Path) -> None:
+    with torch.device("meta"):
+        llm = language_models["llama"]()
+    model = make_model(language_model=llm).requires_grad_(False)
+    model.language_model.load_state_dict(language_models["llama"]().state_dict(), assign=True)
+    model.requires_grad_(False)
+    with pytest.warns(UserWarning, match="language_model: had no values when it was given"):
+        model.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path, save_language_model=False)
+    model.save_pretrained(tmp_path, save_language_model=True)
+    assert (tmp_path / "language_model").is_dir()
+
+
+ADAPTERS: dict[str, Any] = {
+    "DoRA": LoraConfig(use_dora=True),
+    "PiSSA": LoraConfig(init_lora_weights="pissa"),
+    "OLoRA": LoraConfig(init_lora_weights="olora"),
+    "IA3": IA3Config(feedforward_modules=[]),
+    "OFT": OFTConfig(oft_block_size=4),
+    "MiSS": MissConfig(r=2),
+}
+
+
+@pytest.mark.parametrize("begun", ["before", "after"])
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_every_kind_of_adapter_comes_back(
+    make_model: Any, language_models: Any, tokenizer: Any, media: Any, tmp_path: Path, kind: str, begun: str
+) -> None:
+    """Also of those that change the base model when they begin: before or after the assembly was put together."""
+
+    def fresh() -> Any:
+        torch.manual_seed(0)
+        return language_models["llama"]()
+
+    config = copy.deepcopy(ADAPTERS[kind])
+    config.task_type, config.target_modules = "CAUSAL_LM", {"k_proj", "v_proj"}
+    adapted = get_peft_model(fresh(), copy.deepcopy(config)) if begun == "before" else fresh()
+    model, clips = make_model(language_model=adapted), media([5, 3], [200, 0]).batch()
+    model.language_model.requires_grad_(begun == "before")
+    if begun == "after":
+        model.language_model = get_peft_model(model.language_model, config)
+    with torch.no_grad():
+        for name, value in model.language_model.named_parameters():
+            if "lora_" in name or "ia3_" in name or "oft_" in name or "miss_" in name:
+                value.add_(torch.randn_like(value), alpha=0.1)
+    model.requires_grad_(False)
+    expected = ask(model, tokenizer, clips)
+    model.save_pretrained(tmp_path)
+    whole = (tmp_path / "language_model").is_dir()
+    assert whole == (begun == "after" and kind in ("PiSSA", "OLoRA"))
+    base = {} if whole else {"language_model": fresh()}
+    loaded = AudioVisualLanguageModel.from_pretrained(tmp_path, **base, **encoders(model))
+    for found, wanted in zip(ask(loaded, tokenizer, clips), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        (PromptTuningConfig(num_virtual_tokens=3), "PROMPT_TUNING"),
+        (PrefixTuningConfig(num_virtual_tokens=3), "PREFIX_TUNING"),
+        (PromptEncoderConfig(num_virtual_tokens=3, encoder_hidden_size=8), "P_TUNING"),
+        (AdaptionPromptConfig(adapter_layers=1, adapter_len=2), "ADAPTION_PROMPT"),
+    ],
+)
+def test_adapters_with_tokens_of_their_own_are_refused(
+    make_model: Any, language_models: Any, config: Any, kind: str
+) -> None:
+    config.task_type = "CAUSAL_LM"
+    adapted = get_peft_model(language_models["llama"](), config)
+    with pytest.raises(InvalidValueError, match=f"found {kind} in adapter 'default'"):
+        make_model(language_model=adapted)
+    model = make_model()
+    model.language_model = adapted
+    for call in (model, model.generate):
+        with pytest.raises(InvalidValueError, match=kind):
+            call(torch.tensor([[3, 4]]))
 
 
 def test_adapters_that_cannot_come_back_are_refused(make_model: Any, tmp_path: Path) -> None:

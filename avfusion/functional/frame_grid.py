@@ -73,7 +73,7 @@ def lay_frames(
     _check_spans(video.spans, video.lengths)
     leading = leading_frames(video, first, frame_rate)
     grid, _ = lay_out(video, leading, frames_after(last, video.end, frame_rate), frame_rate, num_frames)
-    order = torch.cat([order.new_full((len(order), 1), -1), order], 1)  # source counts the video's frames from 1
+    order = torch.cat([order.new_full((order.shape[0], 1), -1), order], 1)  # source counts the video's frames from 1
     return grid._replace(source=order.gather(1, grid.source.clamp(min=0)))
 
 

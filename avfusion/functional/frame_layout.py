@@ -81,14 +81,15 @@ def video_spans(spans: Tensor, lengths: Tensor, frame_rate: float) -> VideoSpans
         lengths: ``(batch,)`` int64: real frames.
         frame_rate: a frame that is held lasts ``1 / frame_rate``.
     """
+    # Sizes are read from `shape`: in exported code `len` would fix the batch size.
     # One empty row keeps every gather valid for a batch without any frames.
-    spans = torch.cat([spans, spans.new_zeros(len(lengths), 1, 2)], 1)
+    spans = torch.cat([spans, spans.new_zeros(lengths.shape[0], 1, 2)], 1)
     start, stop = spans[:, 0].unbind(-1)
     holds_first = start == -torch.inf
     # A frame that is held back begins with the clip, or one frame before its own end if that is known.
     begin = torch.where(holds_first, torch.where(stop == torch.inf, 0.0, stop - 1 / frame_rate), start)
     spans = torch.cat([torch.stack([begin, stop], -1)[:, None], spans[:, 1:]], 1)
-    newest = torch.arange(len(lengths), device=lengths.device), (lengths - 1).clamp(min=0)
+    newest = torch.arange(lengths.shape[0], device=lengths.device), (lengths - 1).clamp(min=0)
     start, stop = spans[newest].unbind(-1)
     holds_last = stop == torch.inf
     end = torch.where(holds_last, start + 1 / frame_rate, stop)

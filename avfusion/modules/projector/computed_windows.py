@@ -19,7 +19,8 @@ class ComputedWindows(NamedTuple):
         windows: its number in the clip.
         states: ``(window, query, hidden)``.
         embeddings: ``(window, query, llm_dim)``.
-        spans: ``(window, 2)`` seconds.
+        spans: ``(window, 2)`` seconds; zero where nothing is real.
+        mask: ``(window,)`` bool: windows in which something is real.
     """
 
     clips: Sequence[int]
@@ -27,6 +28,7 @@ class ComputedWindows(NamedTuple):
     states: Tensor
     embeddings: Tensor
     spans: Tensor
+    mask: Tensor
 
 
 def collect_windows(
@@ -40,7 +42,7 @@ def collect_windows(
         count: windows that each clip has room for.
         nothing: no windows, of the right dtypes and widths.
     """
-    rows = [WindowRows(len(wanted) * count) for _ in range(3)]
+    rows = [WindowRows(len(wanted) * count) for _ in range(4)]
     places = [
         [place for place, window in enumerate(part.windows) if window in wanted[part.clips[place]]] for part in computed
     ]
@@ -50,13 +52,14 @@ def collect_windows(
         target, index = (
             torch.tensor(numbers, dtype=torch.int64, device=part.states.device) for numbers in (targets, chosen)
         )
-        for to, values in zip(rows, (part.states, part.embeddings, part.spans), strict=True):
+        for to, values in zip(rows, (part.states, part.embeddings, part.spans, part.mask), strict=True):
             to.put(target, values.index_select(0, index))
-    states, embeddings, spans = (each.collect() for each in rows)
-    spans, queries = spans.unflatten(0, (len(wanted), count)), states.shape[1]
+    states, embeddings, spans, mask = (each.collect() for each in rows)
+    spans, mask = (value.unflatten(0, (len(wanted), count)) for value in (spans, mask))
+    queries = states.shape[1]
     return LLMEmbeddings(
         embeddings=embeddings.reshape(len(wanted), count * queries, embeddings.shape[2]),
-        mask=spread_over_positions(spans[..., 1] > spans[..., 0], queries),
+        mask=spread_over_positions(mask, queries),
         spans=spread_over_positions(spans, queries),
         query_states=states,
     )

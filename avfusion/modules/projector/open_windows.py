@@ -76,7 +76,10 @@ def _read(encoding: WindowEncoding, advances: Sequence[Advance], windows: OpenWi
     conditioning = encoding.conditioning(torch.tensor(clips, device=windows.num_frames.device))
     states = encoding.encoder.flush(windows.memory, **conditioning)
     numbers = [advance.window for advance in advances]
-    return ComputedWindows(clips, numbers, states, encoding.proj(states), windows.spans)
+    real = windows.spans[:, 0] <= windows.spans[:, 1]  # infinite the wrong way round where no frame is real
+    spans = windows.spans.masked_fill(~real[:, None], 0)
+    states, embeddings = (value.masked_fill(~real[:, None, None], 0) for value in (states, encoding.proj(states)))
+    return ComputedWindows(clips, numbers, states, embeddings, spans, real)
 
 
 def _select(windows: OpenWindows, rows: list[int]) -> OpenWindows:

@@ -375,4 +375,5 @@ class SlidingWindowProjector(Component):
         like = buffer.tokens if buffer.tokens.shape[2] else self.proj.weight
         states = like.new_zeros(0, self.num_queries, self.states_dim)
         embeddings = like.new_zeros(0, self.num_queries, self.llm_dim)
-        return ComputedWindows([], [], states, embeddings, buffer.spans.new_zeros(0, 2))
+        spans = buffer.spans.new_zeros(0, 2)
+        return ComputedWindows([], [], states, embeddings, spans, spans.new_zeros(0, dtype=torch.bool))

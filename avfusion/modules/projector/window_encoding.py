@@ -133,5 +133,6 @@ class WindowEncoding(NamedTuple):
                 states,
                 embeddings,
                 layout.spans.flatten(0, 1),
+                layout.mask.any(-1).flatten(),
             )
         ]

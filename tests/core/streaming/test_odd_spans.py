@@ -1,5 +1,7 @@
 """Which windows of a stream are real does not depend on the times of their frames."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -32,7 +34,7 @@ def test_frames_of_no_length_and_windows_of_padding(
         whole = projector(frames)
         state, parts = projector.initial_state(), []
         bounds = [0, *sorted(cut for cut in cuts if cut < count), count]
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in itertools.pairwise(bounds):
             piece = Frames(*(value[:, start:stop] for value in frames))
             out, state = projector.step(piece, state)
             parts.append(out.finished)

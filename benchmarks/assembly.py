@@ -17,14 +17,14 @@ from transformers import BlipImageProcessor, PrinterCallback, WhisperFeatureExtr
 from transformers.utils import logging
 
 from avfusion.media import write_video
+from avfusion.models import conversation
 from benchmarks.measure import CPU, GPU, WALL, Spread
 from benchmarks.suite import Measurement, Result, Settings, Target
 from examples.favor import FavorConfig, FavorForConditionalGeneration, FavorProcessor, train
 from examples.favor.cache import encode_examples
-from examples.favor.data import Collator, Conversations, with_clip
+from examples.favor.data import Conversations, with_clip
 from examples.favor.features import FeatureCache, FeatureWriter, cache_settings
 from examples.favor.presets import full_config, lora_config, shared_options, tiny_config, tiny_tokenizer
-from examples.favor.processing_favor import conversation
 from examples.favor.records import Example
 from examples.favor.tags import Messages
 from examples.favor.trainer import FavorTrainer
@@ -271,7 +271,7 @@ def _trainer(
     trainer = FavorTrainer(
         model=model,
         args=train.training_arguments(parser.parse_args(given)),
-        data_collator=Collator(processor),
+        data_collator=processor.collate,
         train_dataset=data,
         processing_class=processor,
     )

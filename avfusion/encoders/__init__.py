@@ -10,6 +10,7 @@ try:
 except ImportError as error:
     raise ImportError("avfusion.encoders needs transformers: pip install avfusion[hf]") from error
 
+from avfusion.encoders._grid import TokenGrid, token_grid
 from avfusion.encoders._log_mel import LogMelChunks, log_mel, log_mel_chunks
 from avfusion.encoders.blockwise import BlockwiseAudioEncoder
 from avfusion.encoders.hf_audio import HFAudioEncoder
@@ -25,7 +26,9 @@ __all__ = [
     "InstructBlipVisualEncoder",
     "LogMelChunks",
     "TimmVisualEncoder",
+    "TokenGrid",
     "WhisperAudioEncoder",
     "log_mel",
     "log_mel_chunks",
+    "token_grid",
 ]

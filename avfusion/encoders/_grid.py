@@ -3,11 +3,18 @@
 from math import ceil
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
+from avfusion.encoders._audio import check_waveform
 from avfusion.errors import InvalidValueError
+from avfusion.types import TokenStream, Waveform
 
 
 class TokenGrid(NamedTuple):
-    """Time steps of a model, in samples: step ``i`` sees ``[i * hop, i * hop + field)``.
+    """Time steps of an audio model, in samples: step ``i`` sees ``[i * hop, i * hop + field)``.
+
+    :func:`token_grid` works it out from a configuration, so that tokens can be counted without the model.
 
     Attributes:
         hop: from one step to the next.
@@ -17,6 +24,17 @@ class TokenGrid(NamedTuple):
         most: steps the model can make at once, ``None`` for any number.
         bands: tokens of one step (frequency patches).
         prefix: tokens before the first step (class tokens).
+
+    Example:
+        >>> import torch
+        >>> from transformers import Wav2Vec2Config
+        >>> from avfusion import Waveform
+        >>> from avfusion.encoders import token_grid
+        >>> grid = token_grid(Wav2Vec2Config(), sample_rate=16000)
+        >>> grid.hop, grid.field, grid.steps(16000)
+        (320, 400, 49)
+        >>> grid.timeline(Waveform.from_samples([torch.zeros(1000)], sample_rate=16000)).timestamps.tolist()
+        [[0.0125, 0.0325]]
     """
 
     hop: float
@@ -35,9 +53,51 @@ class TokenGrid(NamedTuple):
             return max(1, int((samples - self.field) // self.hop) + 1)
         return max(1, ceil((samples - self.field / 2) / self.hop))
 
+    def timeline(self, waveform: Waveform) -> TokenStream:
+        """When the tokens of clips are: a stream of tokens of width 0.
 
-def known_grid(config: Any, sample_rate: int) -> TokenGrid | None:
-    """The grid of the Wav2Vec2 family (convolutions over samples) and of AST (patches of a spectrogram)."""
+        Raises:
+            InvalidTypeError: ``waveform`` is not a :class:`~avfusion.Waveform`.
+            InvalidValueError: padding before real samples.
+        """
+        check_waveform(waveform)
+        steps = torch.tensor([self.steps(length) for length in waveform.lengths.tolist()], device=waveform.mask.device)
+        nothing = torch.empty(len(steps), int(steps.max()), 0, device=waveform.mask.device)
+        regular = TokenStream.from_rate(
+            nothing, waveform.sample_rate / self.hop, lengths=steps, start=waveform.start.to(nothing.device)
+        )
+        return self.spread(regular, waveform.sample_rate)
+
+    def spread(self, steps: TokenStream, sample_rate: int) -> TokenStream:
+        """Regular steps, at the middle of what each sees, and each once for every band."""
+        times = steps.timestamps + (self.field - self.hop) / 2 / sample_rate
+        return TokenStream(*(_repeated(value, self.bands) for value in (steps.tokens, steps.mask, times)))
+
+
+def _repeated(values: Tensor, bands: int) -> Tensor:
+    return values if bands == 1 else values.repeat_interleave(bands, dim=1)
+
+
+def token_grid(config: Any, sample_rate: int, *, pool_frequency: bool = False) -> TokenGrid | None:
+    """The time steps of a model of transformers, from its configuration.
+
+    Known are the Wav2Vec2 family (convolutions over samples) and AST (patches of a spectrogram).
+
+    Args:
+        config: the model's configuration.
+        sample_rate: samples a second that its feature extractor takes.
+        pool_frequency: average the tokens of one step, which are AST's frequency patches.
+
+    Returns:
+        The grid, or ``None`` for a model whose configuration tells no hop.
+
+    Example:
+        >>> from transformers import ASTConfig
+        >>> from avfusion.encoders import token_grid
+        >>> grid = token_grid(ASTConfig(), sample_rate=16000)
+        >>> grid.hop / 16000, grid.bands  # a step every 0.1 s, of twelve patches
+        (0.1, 12)
+    """
     if hasattr(config, "conv_kernel") and hasattr(config, "conv_stride") and not getattr(config, "add_adapter", False):
         hop, field = 1, 1
         for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
@@ -53,7 +113,7 @@ def known_grid(config: Any, sample_rate: int) -> TokenGrid | None:
             field=(long - 1) * frame + window,
             least=window,
             most=(config.max_length - long) // config.time_stride + 1,
-            bands=(config.num_mel_bins - high) // config.frequency_stride + 1,
+            bands=1 if pool_frequency else (config.num_mel_bins - high) // config.frequency_stride + 1,
             prefix=2,
         )
     return None
@@ -66,7 +126,7 @@ def find_grid(model: Any, sample_rate: int, rate: float | None, first_centre: fl
         InvalidValueError: neither is there, or numbers that are no rate and no time.
     """
     if rate is None:
-        grid = known_grid(model.config, sample_rate)
+        grid = token_grid(model.config, sample_rate)
         if grid is None:
             raise InvalidValueError(f"rate: must be given for {type(model).__name__}, whose configuration tells no hop")
         if first_centre is not None:

@@ -93,6 +93,7 @@ class HFAudioEncoder(AudioTower):
         adapted = getattr(config, "add_adapter", False)
         self.output_dim: int = config.output_hidden_size if adapted else config.hidden_size
         self._grid = find_grid(self.model, self.sample_rate, rate, first_centre)
+        self._counted = rate is None
         self._chunk = chunk_steps(chunk_seconds, self._grid, self.rate)
         self._settle(self.model)
 
@@ -109,6 +110,17 @@ class HFAudioEncoder(AudioTower):
     def _count(self, samples: Tensor) -> Tensor:
         steps = [self._grid.steps(length) * self.tokens_per_step for length in samples.flatten().tolist()]
         return samples.new_tensor(steps).reshape(samples.shape)
+
+    def timeline(self, waveform: Waveform) -> TokenStream:
+        """When the tokens of :meth:`forward` are: the same stream, tokens of width 0.
+
+        The model only runs if it was given a ``rate``, which does not tell how many steps it makes.
+        """
+        check_waveform(waveform, self.sample_rate)
+        if self._counted:
+            return self._grid._replace(bands=self.tokens_per_step).timeline(waveform)
+        stream = self(waveform)
+        return stream._replace(tokens=stream.tokens[..., :0])
 
     def forward(self, waveform: Waveform) -> TokenStream:
         """Encodes every clip.
@@ -137,11 +149,9 @@ class HFAudioEncoder(AudioTower):
         real = real.to(self.device)
         steps = scatter_masked(torch.cat(encoded), real)  # (batch, step, band, dim)
         bands = steps.shape[2]
-        grid = TokenStream.from_rate(steps.flatten(2), self.rate, mask=real, start=waveform.start)
-        times = grid.timestamps + (self._grid.field - self._grid.hop) / 2 / self.sample_rate
-        return TokenStream(
-            steps.flatten(1, 2), real.repeat_interleave(bands, dim=1), times.repeat_interleave(bands, dim=1)
-        )
+        regular = TokenStream.from_rate(steps.flatten(2), self.rate, mask=real, start=waveform.start)
+        stream = self._grid._replace(bands=bands).spread(regular._replace(tokens=steps[:, :, 0, :0]), self.sample_rate)
+        return stream._replace(tokens=steps.flatten(1, 2))
 
     def _cut(self, clip: int, samples: Tensor) -> list[_Piece]:
         grid = self._grid

@@ -1,6 +1,6 @@
 """Encoded clips: how many embeddings they give, which rows they belong to, and what stands for none."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,7 +43,12 @@ def count_positions(connector: Any, features: Mapping[str, Frames | TokenStream]
     features = place(connector, features)
     if not can_count(connector):
         return connector(**features).mask.sum(1)
-    dims = connector.synchroniser.dims
+    return count_by(connector.synchroniser, connector.projector, features)
+
+
+def count_by(synchroniser: Any, projector: Any, features: Mapping[str, Frames | TokenStream]) -> Tensor:
+    """:func:`count_positions` of a connector of these parts, on the synchroniser's device."""
+    dims = synchroniser.dims
     unknown = sorted(set(features) - set(dims))
     if unknown:
         raise InvalidValueError(f"features: must be among the connector's streams {sorted(dims)}, found {unknown}")
@@ -51,9 +56,9 @@ def count_positions(connector: Any, features: Mapping[str, Frames | TokenStream]
         name: value._replace(tokens=value.tokens.new_zeros(()).expand(*value.mask.shape, dims[name]))
         for name, value in features.items()
     }
-    frames = connector.synchroniser(**blank)
-    windows = connector.projector.cut(frames._replace(tokens=frames.tokens[..., :0]))
-    return windows.window_mask.sum(1) * connector.projector.num_queries
+    frames = synchroniser(**blank)
+    windows = projector.cut(frames._replace(tokens=frames.tokens[..., :0]))
+    return windows.window_mask.sum(1) * projector.num_queries
 
 
 def input_dims(connector: Any) -> dict[str, int] | None:
@@ -81,6 +86,51 @@ def place(connector: nn.Module, features: Mapping[str, Frames | TokenStream]) ->
         name: type(value)(value.tokens.to(like.device, like.dtype), *(part.to(like.device) for part in value[1:]))
         for name, value in features.items()
     }
+
+
+def collate_features(clips: Sequence[Mapping[str, Frames | TokenStream]]) -> dict[str, Frames | TokenStream]:
+    """Pads the features of single clips into one batch.
+
+    Args:
+        clips: what :meth:`AudioVisualLanguageModel.encode` gave for each, with a batch axis of any length.
+
+    Returns:
+        Features of all clips, one after the other; a stream that only some have is masked for the others.
+
+    Raises:
+        InvalidValueError: no clips, one without any features, or tokens of different numbers a frame or widths.
+
+    Example:
+        >>> import torch
+        >>> from avfusion import TokenStream
+        >>> from avfusion.models import collate_features
+        >>> clips = [{"audio": TokenStream.from_rate(torch.ones(1, time, 8), rate=50.0)} for time in (3, 5)]
+        >>> collate_features(clips)["audio"].mask.sum(1).tolist()
+        [3, 5]
+    """
+    if not clips or not all(clips):
+        raise InvalidValueError(f"clips: each must have features, found {[sorted(clip) for clip in clips]}")
+    sizes = [len(next(iter(clip.values())).mask) for clip in clips]
+    batch: dict[str, Frames | TokenStream] = {}
+    for name in dict.fromkeys(name for clip in clips for name in clip):
+        given = [clip[name] for clip in clips if name in clip]
+        shapes = sorted({tuple(value.tokens.shape[2:]) for value in given})
+        if len(shapes) > 1:
+            raise InvalidValueError(f"{name}: tokens must be of one shape in all clips, found {shapes}")
+        length = max(value.mask.shape[1] for value in given)
+        parts = [
+            tuple(_padded(part, length) for part in clip[name])
+            if name in clip
+            else tuple(part.new_zeros(size, length, *part.shape[2:]) for part in given[0])
+            for clip, size in zip(clips, sizes, strict=True)
+        ]
+        batch[name] = type(given[0])(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    return batch
+
+
+def _padded(part: Tensor, length: int) -> Tensor:
+    missing = part.new_zeros(part.shape[0], length - part.shape[1], *part.shape[2:])
+    return torch.cat([part, missing], 1)
 
 
 def num_clips(features: Features) -> int | None:

@@ -11,6 +11,7 @@ from avfusion.models._checks import check_text
 from avfusion.models._features import Features
 from avfusion.models._inputs import ListeningModel
 from avfusion.models._wrappers import unwrap
+from avfusion.models.media_batch import MediaBatch, as_media
 from avfusion.models.rowwise import rowwise_options
 from avfusion.types import Video, Waveform
 
@@ -27,6 +28,7 @@ class AnsweringModel(ListeningModel):
         video: Video | None = None,
         waveform: Waveform | None = None,
         features: Features | None = None,
+        media: MediaBatch | None = None,
         media_index: Int[Tensor, " row"] | None = None,
         instruction: Float[Tensor, "row words instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "row words"] | None = None,
@@ -44,6 +46,7 @@ class AnsweringModel(ListeningModel):
             video: as for :meth:`forward`.
             waveform: as for :meth:`forward`.
             features: as for :meth:`forward`.
+            media: as for :meth:`forward`.
             media_index: as for :meth:`forward`.
             instruction: as for :meth:`forward`.
             instruction_mask: as for :meth:`forward`.
@@ -71,9 +74,7 @@ class AnsweringModel(ListeningModel):
             )
         inputs_embeds, _ = self._inputs(
             input_ids,
-            video,
-            waveform,
-            features,
+            as_media(media, video, waveform, features),
             media_index,
             instruction=instruction,
             instruction_mask=instruction_mask,

@@ -21,6 +21,7 @@ from avfusion.models._features import (
     select_features,
 )
 from avfusion.models._training import TrainedModel
+from avfusion.models.media_batch import MediaBatch
 from avfusion.models.merge import check_index, merge_embeddings, select_clips
 from avfusion.types import Frames, LLMEmbeddings, TokenStream, Video, Waveform
 
@@ -129,17 +130,14 @@ class ListeningModel(TrainedModel):
     def _inputs(
         self,
         input_ids: Tensor,
-        video: Video | None,
-        waveform: Waveform | None,
-        features: Features | None,
+        media: MediaBatch,
         media_index: Tensor | None,
         cache: Any = None,
         **guide: Any,
     ) -> tuple[Tensor, LLMEmbeddings | None]:
         """The language model's input, and the connector's output."""
         check_adapters(self.language_model)
-        self._check_media(video, waveform, features)
-        features = self.encode(video, waveform) if features is None else features
+        features: Features = self.encode(media.video, media.waveform) if media.features is None else media.features
         rows, clips = input_ids.shape[0], num_clips(features)
         if clips is None and cache is not None:
             return self.embed(input_ids), None  # text that goes on from a cache

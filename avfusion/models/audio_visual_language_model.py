@@ -12,6 +12,7 @@ from avfusion.models._checks import check_labels, check_parts, check_text
 from avfusion.models._features import Features
 from avfusion.models._generation import AnsweringModel
 from avfusion.models._wrappers import takes, vocabulary
+from avfusion.models.media_batch import MediaBatch, as_media
 from avfusion.models.output import AudioVisualOutput, EmbeddingsOutput
 from avfusion.models.prompts import IGNORED
 from avfusion.modules import DiversityLoss
@@ -102,6 +103,7 @@ class AudioVisualLanguageModel(AnsweringModel):
         video: Video | None = None,
         waveform: Waveform | None = None,
         features: Features | None = None,
+        media: MediaBatch | None = None,
         media_index: Int[Tensor, " row"] | None = None,
         instruction: Float[Tensor, "row words instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "row words"] | None = None,
@@ -118,6 +120,7 @@ class AudioVisualLanguageModel(AnsweringModel):
             video: ``clip`` clips.
             waveform: the same clips' sound.
             features: what :meth:`encode` gave for them, instead of ``video`` and ``waveform``.
+            media: all three as one argument, as :class:`AudioVisualProcessor` gives it.
             media_index: ``(row,)`` int64: the clip each row talks about, ``-1`` for none; row ``i`` about clip ``i``
                 without it. Each clip is encoded once, however many rows talk about it.
             instruction: ``(row, words, instruction_dim)``: what each row asks, for connectors that take it.
@@ -138,9 +141,7 @@ class AudioVisualLanguageModel(AnsweringModel):
             check_labels(labels, self.placeholder_token_id, vocabulary(self.language_model))
         inputs_embeds, embeddings = self._inputs(
             input_ids,
-            video,
-            waveform,
-            features,
+            as_media(media, video, waveform, features),
             media_index,
             cache,
             instruction=instruction,

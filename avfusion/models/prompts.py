@@ -20,6 +20,7 @@ def prepare_inputs(
     placeholder: str = "<av>",
     padding_side: Literal["left", "right"] = "left",
     add_special_tokens: bool = True,
+    end: str | None = None,
 ) -> dict[str, Tensor]:
     """Tokenises prompts, keeps a place for every embedding of their clips, and pads to one batch.
 
@@ -37,6 +38,7 @@ def prepare_inputs(
         padding_side: ``"left"``, which generation needs, or ``"right"``.
         add_special_tokens: let the tokenizer begin the prompts with its special tokens; ``False`` for prompts from a
             chat template, which has done so.
+        end: a token that closes every answer, where a chat template has one that is not the tokenizer's end token.
 
     Returns:
         ``input_ids`` and ``attention_mask``, both ``(row, length)`` int64, and with answers ``labels`` of the same
@@ -73,7 +75,7 @@ def prepare_inputs(
     ids, learned = [], []
     for row, count in enumerate(numbers):
         asked = _turns(prompts[row])
-        said = [] if answers is None else _answer_ids(tokenizer, _turns(answers[row]), token, row)
+        said = [] if answers is None else _answer_ids(tokenizer, _turns(answers[row]), token, row, end)
         heard = [prompt_ids(tokenizer, text, add_special_tokens and not turn) for turn, text in enumerate(asked)]
         heard = _expand(heard, token, count, row)
         ids_of_row: list[int] = []
@@ -95,13 +97,13 @@ def _turns(texts: str | Sequence[str]) -> Sequence[str]:
     return [texts] if isinstance(texts, str) else texts
 
 
-def placeholder_id(tokenizer: Any, placeholder: str) -> int:
-    """The token that stands for the clip, checked."""
+def placeholder_id(tokenizer: Any, placeholder: str, name: str = "placeholder") -> int:
+    """The number of a token, such as the one that stands for the clip, checked."""
     # Both look-ups take no time; the whole vocabulary takes a good part of a second.
     found = tokenizer.convert_tokens_to_ids(placeholder)
     if found is None or tokenizer.convert_ids_to_tokens(found) != placeholder:
         raise InvalidValueError(
-            f"placeholder: must be one token of the tokenizer, found {placeholder!r}, which is not; "
+            f"{name}: must be one token of the tokenizer, found {placeholder!r}, which is not; "
             f"tokenizer.add_tokens([{placeholder!r}], special_tokens=True) makes it one"
         )
     return int(found)
@@ -157,10 +159,11 @@ def _expand(turns: list[list[int]], token: int, count: int, row: int) -> list[li
     return [[part for one in ids for part in ([token] * count if one == token else [one])] for ids in turns]
 
 
-def _answer_ids(tokenizer: Any, answers: Sequence[str], token: int, row: int) -> list[list[int]]:
-    if tokenizer.eos_token_id is None:
+def _answer_ids(tokenizer: Any, answers: Sequence[str], token: int, row: int, end: str | None) -> list[list[int]]:
+    closing = tokenizer.eos_token_id if end is None else placeholder_id(tokenizer, end, "end")
+    if closing is None and answers:
         raise InvalidValueError("tokenizer: must have an end token (eos_token) to train on answers, found none")
-    said = [[*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for answer in answers]
+    said = [[*tokenizer(answer, add_special_tokens=False)["input_ids"], closing] for answer in answers]
     if any(token in ids for ids in said):
         raise PlaceholderError(f"answers: must not hold the placeholder, found it in row {row}")
     return said

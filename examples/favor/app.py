@@ -11,6 +11,7 @@ import gradio as gr
 from matplotlib.figure import Figure
 
 from avfusion import InvalidTypeError, InvalidValueError
+from avfusion.models import conversation
 from examples.favor.answering import Answerer
 from examples.favor.chat import add_model_arguments, load_answerer
 from examples.favor.data import with_clip
@@ -18,7 +19,6 @@ from examples.favor.limits import Limits, for_visitors, plain
 from examples.favor.limits import add_arguments as add_limits
 from examples.favor.limits import from_options as limits_of
 from examples.favor.live_tab import live_tab
-from examples.favor.processing_favor import conversation
 from examples.favor.timeline import attention_timeline, draw_timeline
 
 TITLE = "FAVOR"

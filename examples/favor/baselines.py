@@ -19,11 +19,12 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from avfusion import InvalidValueError
+from avfusion.models import Clip
+from examples.favor.assembling import new_model
 from examples.favor.configuration_favor import FavorConfig
-from examples.favor.loading import load
 from examples.favor.modeling_favor import FavorForConditionalGeneration
 from examples.favor.presets import PRESETS, shared_options, tiny_config, tiny_tokenizer
-from examples.favor.processing_favor import Clip, FavorProcessor
+from examples.favor.processing_favor import FavorProcessor
 
 BASELINES = ("whisper", "instructblip-averaged", "instructblip-concatenated", "video-llama")
 PRESET = "favor-vicuna-7b"  # whose parts they are made of
@@ -70,14 +71,16 @@ def baseline(
     """
     if name not in BASELINES:
         raise InvalidValueError(f"baseline: must be one of {', '.join(BASELINES)}, found {name!r}")
+    model: Any
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
     if name == "video-llama":
         # Half the queries for each of the two, so that a window gives as many embeddings.
         queries = tiny_config(PRESET).num_queries if tiny else FavorConfig().num_queries
         changes = {"fusion": "separate", "num_queries": queries // 2}
-        model, processor = load(
+        model, processor = new_model(
             "tiny" if tiny else PRESET, device=device, quantize=quantize, options=changes, **options
         )
+        model = model.eval() if device is None or quantize else model.to(device).eval()
     elif quantize is not None:
         raise InvalidValueError(f"quantize: must be None for {name}, found {quantize!r}")
     else:
@@ -165,11 +168,11 @@ class WhisperBaseline(nn.Module):
 class SoundProcessor(FavorProcessor):
     """FAVOR's processor for a model without eyes."""
 
-    def _media(self, clips: Sequence[Clip]) -> tuple[dict[str, Tensor], list[int]]:
+    def encode_media(self, clips: Sequence[Clip]) -> tuple[dict[str, Tensor], list[int]]:
         for number, clip in enumerate(clips):
             if clip.waveform is None:
                 raise InvalidValueError(f"media: must have sound for this model, clip {number} has none")
-        return super()._media([clip._replace(video=None) for clip in clips])
+        return super().encode_media([clip._replace(video=None) for clip in clips])
 
 
 def _whisper(tiny: bool, options: dict[str, Any]) -> tuple[WhisperBaseline, FavorProcessor]:
@@ -185,7 +188,7 @@ def _whisper(tiny: bool, options: dict[str, Any]) -> tuple[WhisperBaseline, Favo
         tokenizer, token = AutoTokenizer.from_pretrained(name), "<|startoflm|>"  # which no transcript has
         extractor = WhisperFeatureExtractor.from_pretrained(name)
     pictures = BlipImageProcessor(size={"height": 32, "width": 32})  # of which nothing is seen
-    return WhisperBaseline(model), SoundProcessor(tokenizer, pictures, extractor, media_token=token)
+    return WhisperBaseline(model), SoundProcessor(tokenizer, pictures, extractor, placeholder=token)
 
 
 def _instructblip(name: str, tiny: bool, options: dict[str, Any]) -> tuple[Any, FavorProcessor]:

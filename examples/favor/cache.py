@@ -14,12 +14,12 @@ from tqdm.auto import tqdm
 
 from avfusion import InvalidValueError
 from avfusion.files import locked
-from examples.favor.features import FeatureWriter, Track, cache_settings, clip_tracks, unpadded
+from avfusion.models import Clip
+from examples.favor.features import FeatureWriter, Track, cache_settings, clip_tracks
 from examples.favor.loading import load
-from examples.favor.modeling_favor import MEDIA_INPUTS
-from examples.favor.parts import STREAMS
-from examples.favor.processing_favor import Clip, FavorProcessor
+from examples.favor.processing_favor import FavorProcessor
 from examples.favor.records import Example, read_examples
+from examples.favor.streams import STREAMS, VISUAL, unpad_features
 from examples.favor.workers import WORKERS
 
 OPTION_HELP = "an option of FavorConfig, over the model's: window_frames=20, fusion=separate, …; may be repeated"
@@ -129,7 +129,7 @@ def encode_examples(
             with half:
                 tokens = base.encode(**{name: value.to(device, non_blocking=True) for name, value in inputs.items()})
             for row, job in enumerate(islice(waiting, count)):
-                _keep(writer, job, unpadded(tokens, STREAMS, row))
+                _keep(writer, job, unpad_features(tokens, row))
                 bar.update()
     writer.flush()
 
@@ -147,7 +147,7 @@ def plan(examples: Sequence[Example], writer: FeatureWriter) -> list[Job]:
 
 
 def _keep(writer: FeatureWriter, job: Job, tokens: Mapping[str, torch.Tensor]) -> None:
-    seen = set(STREAMS["visual"])
+    seen = set(STREAMS[VISUAL].features)
     if job.visual is not None:
         writer.add(job.visual, {name: value for name, value in tokens.items() if name in seen})
     if job.sound is not None:
@@ -181,5 +181,4 @@ def _inputs(processor: FavorProcessor, clips: list[Clip]) -> tuple[int, dict[str
     """How many clips, and the towers' inputs of them all; of a silent video whose pictures are kept there are none."""
     if all(clip.video is None and clip.waveform is None for clip in clips):
         return len(clips), {}
-    inputs = processor([processor.media_token] * len(clips), clips)
-    return len(clips), {name: value for name, value in inputs.items() if name in MEDIA_INPUTS}
+    return len(clips), processor.encode_media(clips)[0]

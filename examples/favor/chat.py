@@ -18,10 +18,10 @@ from transformers.utils import logging
 
 from avfusion import CheckpointError, InvalidTypeError, InvalidValueError
 from avfusion.files import locked
+from avfusion.models import conversation, media_sources
 from examples.favor.answering import Answerer, Decoding
 from examples.favor.batches import answers, first_line
 from examples.favor.loading import load
-from examples.favor.processing_favor import conversation, media_sources
 from examples.favor.questions import Question, read_questions, resume
 from examples.favor.workers import WORKERS
 

@@ -4,6 +4,8 @@ from typing import Any, ClassVar, Literal
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+from examples.favor.streams import STREAMS
+
 
 class FavorConfig(PreTrainedConfig):
     """Towers, connector and language model.
@@ -14,7 +16,8 @@ class FavorConfig(PreTrainedConfig):
         audio_config: of Whisper.
         qformer_config: of InstructBLIP's Q-Former; without it the patches of a frame are averaged to
             ``num_query_tokens``.
-        event_config: of a second audio tower (AST, Wav2Vec2 and their kin), for video-SALMONN's third stream.
+        event_config: of a second audio tower (AST, Wav2Vec2 and their kin), for video-SALMONN's third stream. Further
+            rows of ``STREAMS`` have theirs, by the name that they give it.
         num_query_tokens: visual tokens a frame.
         stream_dim: width of each stream of a frame.
         frame_rate: frames a second where there is no video, and of video files.
@@ -41,7 +44,7 @@ class FavorConfig(PreTrainedConfig):
 
     model_type = "favor"
     sub_configs: ClassVar[dict[str, Any]] = dict.fromkeys(
-        ("text_config", "vision_config", "audio_config", "qformer_config", "event_config"), AutoConfig
+        ("text_config", *(stream.config for stream in STREAMS.values()), "qformer_config"), AutoConfig
     )
 
     # The names under which others look for it.
@@ -77,13 +80,14 @@ class FavorConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         default = {"text_config": "llama", "vision_config": "instructblip_vision_model", "audio_config": "whisper"}
         for name in self.sub_configs:
-            value = getattr(self, name)
+            value = kwargs.pop(name, getattr(self, name, None))  # a stream of the table may have no field here
             if value is None and name in default:
                 value = {}
             if isinstance(value, dict):
                 value = dict(value)
                 kind = value.pop("model_type", default.get(name, "instructblip_qformer"))
-                setattr(self, name, CONFIG_MAPPING[kind](**value))
+                value = CONFIG_MAPPING[kind](**value)
+            setattr(self, name, value)
         super().__post_init__(**kwargs)
 
     @property

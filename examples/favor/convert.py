@@ -18,10 +18,11 @@ from avfusion import CheckpointError, InvalidValueError
 from avfusion.files import disk_errors, new_folder
 from avfusion.interop import connector_from_release, connector_to_release
 from examples.favor.configuration_favor import FavorConfig
+from examples.favor.connector import build_connector
 from examples.favor.loading import OPTIONS_FILE, load, load_configuration, load_processor
-from examples.favor.parts import build_connector
 from examples.favor.presets import PRESETS, lora_config
 from examples.favor.released import Contents, read, sort
+from examples.favor.streams import STREAMS, VISUAL
 
 SLOTS = 32
 
@@ -112,7 +113,7 @@ def release_options(connector: Mapping[str, Tensor], options: argparse.Namespace
         "fusion": "synchronised",
         "fine_window_frames": None,
         # The release joins a second tower's tokens to Whisper's, if it has one; there is no third stream.
-        "event_config": None,
+        **{stream.config: None for name, stream in STREAMS.items() if name not in (VISUAL, "audio")},
     }
     queries, norm, fine = (
         connector.get(name) for name in ("joint_query_tokens", "ln_joint.weight", "low_query_tokens")

@@ -2,16 +2,17 @@
 
 import random
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch.utils.data import Dataset
 
 from avfusion import InvalidValueError
+from avfusion.models import Clip
 from examples.favor.features import FeatureCache
-from examples.favor.parts import STREAMS
-from examples.favor.processing_favor import Clip, FavorProcessor
+from examples.favor.processing_favor import FavorProcessor
 from examples.favor.records import Example
+from examples.favor.streams import STREAMS, VISUAL
 from examples.favor.tags import Messages
 
 
@@ -84,23 +85,6 @@ class Conversations(Dataset[Messages]):
         return "video" if chance < self.drop_audio + self.drop_video else None
 
 
-class Collator:
-    """Conversations to a training batch: labels on the answers, padding on the right.
-
-    Args:
-        processor: of the model.
-    """
-
-    def __init__(self, processor: FavorProcessor) -> None:
-        self.processor = processor
-
-    def __call__(self, batch: Sequence[Messages]) -> dict[str, Any]:
-        inputs = self.processor.apply_chat_template(
-            batch, return_labels=True, padding_side="right", add_generation_prompt=False
-        )
-        return dict(inputs)
-
-
 def with_clip(messages: Messages, clip: Clip) -> Messages:
     """The conversation with the clip where its files were."""
     replaced = []
@@ -118,11 +102,12 @@ def without(clip: Clip, dropped: Literal["audio", "video"] | None) -> Clip:
     if dropped is None:
         return clip
     if clip.features is not None:
-        if not all(len(clip.features.get(name, ())) for name in ("visual_features", "audio_features")):
+        there = {name for name, stream in STREAMS.items() if len(clip.features.get(stream.tokens, ()))}
+        if VISUAL not in there or there == {VISUAL}:
             return clip
-        streams = ("audio", "events") if dropped == "audio" else ("visual",)
-        gone = {name for stream in streams for name in STREAMS[stream]}
-        return clip._replace(features={name: value for name, value in clip.features.items() if name not in gone})
+        kept = there - {VISUAL} if dropped == "video" else {VISUAL}
+        names = {part for name in kept for part in STREAMS[name].features}
+        return clip._replace(features={name: value for name, value in clip.features.items() if name in names})
     if clip.video is None or clip.waveform is None or not (clip.video.mask.any() and clip.waveform.mask.any()):
         return clip
     return clip._replace(waveform=None) if dropped == "audio" else clip._replace(video=None)

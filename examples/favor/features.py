@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from avfusion import CheckpointError
 from avfusion.files import write_whole
-from examples.favor.processing_favor import Clip, FavorProcessor, first_question, media_sources
+from avfusion.models import Clip, first_question, media_sources
+from examples.favor.processing_favor import FavorProcessor
+from examples.favor.streams import STREAMS
 from examples.favor.tags import Messages
 
 INDEX = "index.json"
@@ -41,9 +42,8 @@ def cache_settings(model: Any, processor: FavorProcessor) -> dict[str, Any]:
     """What the towers' tokens depend on, besides the media."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     name, config = str(base.name_or_path), base.config
-    towers = {
-        kind: getattr(config, kind) for kind in ("vision_config", "qformer_config", "audio_config", "event_config")
-    }
+    kinds = ("qformer_config", *(stream.config for stream in STREAMS.values()))
+    towers = {kind: getattr(config, kind, None) for kind in kinds}
     text = json.dumps({kind: None if one is None else one.to_diff_dict() for kind, one in towers.items()}, default=str)
     return {
         "model": str(Path(name).resolve()) if Path(name).is_dir() else name,
@@ -226,15 +226,3 @@ def shard_path(directory: Path, number: int) -> Path:
 def digest(key: str) -> str:
     """A short name for a key."""
     return hashlib.sha256(key.encode()).hexdigest()[:32]
-
-
-def unpadded(
-    features: Mapping[str, Tensor], streams: Mapping[str, tuple[str, str, str]], row: int
-) -> dict[str, Tensor]:
-    """Tokens and times of one clip of a batch that :meth:`encode` gave, without padding and masks."""
-    single: dict[str, Tensor] = {}
-    for tokens, mask, times in streams.values():
-        real = features[mask][row].to(torch.bool) if tokens in features else None
-        if real is not None and real.any():
-            single |= {name: features[name][row][real.to(features[name].device)] for name in (tokens, times)}
-    return single

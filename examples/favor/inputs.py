@@ -6,19 +6,28 @@ import torch
 from torch import Tensor
 
 from avfusion import InvalidValueError, PlaceholderError
-from examples.favor.parts import STREAMS
+from examples.favor.streams import STREAMS
 
 
-def check_features(features: Mapping[str, Tensor], **media: Tensor | None) -> None:
-    """Refuses features that lack their mask or times, and features beside media, which would not be looked at."""
-    for tokens, mask, times in STREAMS.values():
-        missing = [name for name in (mask, times) if name not in features]
-        if tokens in features and missing:
-            raise InvalidValueError(f"{tokens}: must come with {mask} and {times}, found no {' and no '.join(missing)}")
-    both = [name for name, value in media.items() if value is not None]
-    if both:
-        given = [names[0] for names in STREAMS.values() if names[0] in features]
-        raise InvalidValueError(f"{', '.join(given)}: must not come with media, found {', '.join(both)}")
+def check_features(media: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """The kept features among media, with their masks and times; none where there are no tokens.
+
+    Raises:
+        InvalidValueError: features that lack their mask or times, or media beside them, which would not be looked at.
+    """
+    given = {name: value for name, value in media.items() if value is not None}
+    kept = [stream for stream in STREAMS.values() if stream.tokens in given]
+    for stream in kept:
+        missing = [name for name in stream.features if name not in given]
+        if missing:
+            raise InvalidValueError(
+                f"{stream.tokens}: must come with {stream.mask} and {stream.times}, found no {' and no '.join(missing)}"
+            )
+    both = sorted({stream.inputs[0] for stream in STREAMS.values()} & given.keys())
+    if kept and both:
+        names = ", ".join(stream.tokens for stream in kept)
+        raise InvalidValueError(f"{names}: must not come with media, found {', '.join(both)}")
+    return {name: given[name] for stream in kept for name in stream.features}
 
 
 def check_no_placeholders(input_ids: Tensor, token: int) -> None:

@@ -6,11 +6,11 @@ from torch import nn
 
 from avfusion import AudioVisualConnector, Frames, InvalidValueError, Video
 from avfusion.encoders import BlockwiseAudioEncoder, WhisperAudioEncoder
-from avfusion.models import AudioVisualLanguageModel, KeepNewest, LiveSession
+from avfusion.models import AudioVisualLanguageModel, KeepNewest, LiveSession, conversation
 from examples.favor.answering import Answerer
+from examples.favor.connector import active_connector
 from examples.favor.modeling_favor import FavorForConditionalGeneration
-from examples.favor.parts import active_connector
-from examples.favor.processing_favor import FavorProcessor, conversation
+from examples.favor.processing_favor import FavorProcessor
 
 HEARD, BLOCK, LOOK_AHEAD = 10.0, 1.0, 0.5  # seconds that Whisper is given at once; of them new; heard ahead of those
 MAX_WAIT = 3.0  # seconds of one stream without the other, until it goes on alone
@@ -55,9 +55,11 @@ def live_model(model: Any, processor: FavorProcessor) -> AudioVisualLanguageMode
     whisper = WhisperAudioEncoder(
         model=base.audio_tower, feature_extractor=processor.feature_extractor, chunk_seconds=min(HEARD, positions / 50)
     )
-    ears = {"audio": _blockwise(whisper, whisper.chunk_seconds)}
-    if base.event_tower is not None:
-        ears["events"] = _blockwise(base.event_tower.encoder, whisper.chunk_seconds)
+    heard = {name: stream for name, stream in base.streams.items() if stream.kind != "pictures"}
+    towers = {
+        name: whisper if stream.kind == "speech" else getattr(base, stream.tower) for name, stream in heard.items()
+    }
+    ears = {name: _blockwise(tower, whisper.chunk_seconds) for name, tower in towers.items()}
     return AudioVisualLanguageModel(
         language_model=base.language_model,
         connector=connector,
@@ -77,7 +79,7 @@ def live_session(answerer: Answerer, *, remember: float = 120.0) -> LiveSession:
         processor.tokenizer,
         prompt=prompt.replace(_MARK, "{question}"),
         retention=KeepNewest(seconds=remember),
-        placeholder=processor.media_token,
+        placeholder=processor.placeholder,
         add_special_tokens=not (bos and prompt.startswith(bos)),
         max_wait=MAX_WAIT,
     )
@@ -85,8 +87,7 @@ def live_session(answerer: Answerer, *, remember: float = 120.0) -> LiveSession:
 
 def media_options(processor: FavorProcessor) -> dict[str, Any]:
     """How a source is to be opened for the model."""
-    rates = {"frame_rate": processor.frame_rate, "sample_rate": processor.feature_extractor.sampling_rate}
-    return {**rates, "size": processor.picture_size}
+    return processor.media_options
 
 
 def answer_options(answerer: Answerer) -> dict[str, Any]:

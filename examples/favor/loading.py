@@ -8,33 +8,16 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import BitsAndBytesConfig
 
 from avfusion import CheckpointError, InvalidTypeError, InvalidValueError
+from examples.favor.assembling import change, loading_options, new_model
+from examples.favor.baselines import baseline
 from examples.favor.configuration_favor import FavorConfig
 from examples.favor.modeling_favor import FavorForConditionalGeneration
-from examples.favor.parts import build_connector
-from examples.favor.presets import PRESETS, assemble, full_config, preset_processor, shared_options, tiny, tiny_config
+from examples.favor.presets import PRESETS, full_config, preset_processor, shared_options, tiny, tiny_config
 from examples.favor.processing_favor import FavorProcessor
 
 OPTIONS_FILE = "favor_config.json"  # in a training run's directory: what its model has otherwise than its base
-NOT_QUANTISED = ["vision_tower", "qformer", "audio_tower", "event_tower", "connector", "lm_head"]
-
-
-def quantisation(kind: str | None, dtype: torch.dtype | None = None) -> BitsAndBytesConfig | None:
-    """Configuration of bitsandbytes for ``"4bit"`` or ``"8bit"``: the language model only."""
-    if kind is None:
-        return None
-    if kind not in ("4bit", "8bit"):
-        raise InvalidValueError(f'quantize: must be "4bit" or "8bit", found {kind!r}')
-    if kind == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=NOT_QUANTISED)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=dtype or torch.float32,
-        llm_int8_skip_modules=NOT_QUANTISED,
-    )
 
 
 def load(
@@ -69,8 +52,6 @@ def load(
     path = Path(name)
     kind, _, rest = str(name).partition(":")
     if kind == "baseline":
-        from examples.favor.baselines import baseline  # which load their parts by this function
-
         which, _, size = rest.partition(":")
         if options or size not in ("", "tiny"):
             raise InvalidValueError(
@@ -84,13 +65,7 @@ def load(
             attn_implementation=attn_implementation,
             quantize=quantize,
         )
-    given: dict[str, Any] = {
-        "dtype": dtype,
-        "attn_implementation": attn_implementation,
-        "quantization_config": quantisation(quantize, dtype),
-        "device_map": device if quantize else None,
-    }
-    given = {key: value for key, value in given.items() if value is not None}
+    given: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation, "quantize": quantize}
     if (path / "adapter_config.json").is_file():
         base = read_object(path / "adapter_config.json").get("base_model_name_or_path")
         if not isinstance(base, str) or not base:
@@ -105,38 +80,21 @@ def load(
             )
         if (path / OPTIONS_FILE).is_file():
             options = read_object(path / OPTIONS_FILE)
-        model, processor = load(
-            base,
-            device=device,
-            dtype=dtype,
-            attn_implementation=attn_implementation,
-            quantize=quantize,
-            options=options,
-            bases=bases - 1,
-        )
-        options = None
+        model, processor = load(base, device=device, options=options, bases=bases - 1, **given)
         with _broken(path):
             model = PeftModel.from_pretrained(model, str(path), is_trainable=trainable)
+    elif path.is_dir() and str(name) not in PRESETS:
+        _directory_configuration(path)
+        check_index(path)
+        with _broken(path):
+            parts = loading_options(**given, device=device)
+            model = FavorForConditionalGeneration.from_pretrained(path, use_safetensors=True, **parts)
+            processor = FavorProcessor.from_pretrained(path)
+        if options:
+            change(model, processor, options)
     else:
         load_configuration(name)
-        if str(name) in PRESETS:
-            model, processor = assemble(str(name), **given)
-            model.name_or_path = str(name)
-        elif path.is_dir():
-            check_index(path)
-            with _broken(path):
-                model = FavorForConditionalGeneration.from_pretrained(path, use_safetensors=True, **given)
-                processor = FavorProcessor.from_pretrained(path)
-        else:
-            if quantize is not None:
-                raise InvalidValueError(f"quantize: must not be given for tiny models, found {quantize!r}")
-            model, processor = tiny(str(name).partition(":")[2] or "favor-vicuna-7b")
-            model = model.to(dtype)
-            if attn_implementation is not None:
-                model.set_attn_implementation(attn_implementation)
-            model.name_or_path = str(name)
-    if options:
-        _change(model, processor, options)
+        model, processor = new_model(str(name), device=device, options=options, **given)
     if device is not None and quantize is None:
         model = model.to(device)
     return model.eval(), processor
@@ -220,17 +178,3 @@ def load_processor(name: str | Path, config: FavorConfig) -> FavorProcessor:
     for option, value in shared_options(config).items():
         setattr(processor, option, value)
     return processor
-
-
-def _change(model: FavorForConditionalGeneration, processor: FavorProcessor, options: Mapping[str, Any]) -> None:
-    """Gives a model other options, and a new connector for them."""
-    config, like = model.config, next(model.connector.parameters())
-    for name, value in options.items():
-        if not hasattr(config, name):
-            raise InvalidValueError(f"options: must be of FavorConfig, found {name!r}")
-        setattr(config, name, value)
-    if config.event_config is None:
-        model.event_tower = None
-    model.connector = build_connector(config).to(like)
-    for name, value in shared_options(config).items():
-        setattr(processor, name, value)

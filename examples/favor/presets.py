@@ -20,9 +20,10 @@ from transformers import (
 
 from avfusion.encoders import HFAudioEncoder, HFVisionEncoder, InstructBlipVisualEncoder, WhisperAudioEncoder
 from examples.favor.configuration_favor import FavorConfig
+from examples.favor.connector import build_connector
 from examples.favor.modeling_favor import FavorForConditionalGeneration
-from examples.favor.parts import build_connector
 from examples.favor.processing_favor import FavorProcessor
+from examples.favor.streams import sound_grid, streams_of
 
 CHATML = """{%- for message in messages -%}
 {{ '<|im_start|>' + message.role + '\\n' }}
@@ -215,7 +216,7 @@ def assemble(
     for name, part in parts.items():
         setattr(model, name, part)
     if chosen.events is not None:
-        model.event_tower.encoder = events
+        model.event_tower = events
     model.connector = build_connector(config).to(whisper.dtype)
     model.generation_config = llm.generation_config
     model.generation_config.suppress_tokens = [config.media_token_id]
@@ -246,7 +247,9 @@ def preset_processor(preset: str, config: FavorConfig) -> FavorProcessor:
 def shared_options(config: FavorConfig) -> dict[str, Any]:
     """What the processor must know of the configuration, to count embeddings."""
     names = ("frame_rate", "slots", "window_frames", "stride_frames", "num_queries", "num_query_tokens", "fusion")
-    return {**{name: getattr(config, name) for name in names}, "raw_audio": config.event_config is not None}
+    further = {name: stream for name, stream in streams_of(config).items() if stream.kind == "sound"}
+    grids = {name: sound_grid(getattr(config, stream.config)) for name, stream in further.items()}
+    return {**{name: getattr(config, name) for name in names}, "sound_grids": {k: list(v) for k, v in grids.items()}}
 
 
 def _processor(
@@ -260,7 +263,7 @@ def _processor(
         feature_extractor,
         qformer_tokenizer=qformer,
         chat_template=preset.chat_template,
-        media_token=preset.media_token,
+        placeholder=preset.media_token,
         **shared_options(config),
     )
 

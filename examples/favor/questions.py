@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from avfusion import InvalidValueError
-from examples.favor.processing_favor import conversation
+from avfusion.models import conversation
 from examples.favor.tags import Messages, place_media
 
 _KINDS = ("video", "audio", "image")

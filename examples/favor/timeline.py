@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from avfusion import InvalidValueError, Video, Waveform
-from examples.favor.modeling_favor import FEATURES, MEDIA_INPUTS
-from examples.favor.parts import active_connector
-from examples.favor.processing_favor import Clip
+from avfusion.models import Clip
+from examples.favor.connector import active_connector
+from examples.favor.streams import feature_names, media_inputs
 
 # A slot holds what was seen and what was heard side by side. Attention to such a slot is to both: it is not split.
 KINDS = ("seen", "both", "heard")
@@ -56,11 +56,11 @@ def attention_timeline(model: Any, inputs: Mapping[str, Tensor]) -> Timeline:
     connector: Any = active_connector(model) if hasattr(model, "connector") else None
     if not hasattr(getattr(connector, "projector", None), "cut") or not hasattr(connector, "synchroniser"):
         raise InvalidValueError("model: must join pictures and sound in windows to have a timeline, this one does not")
-    given = {name: value for name, value in inputs.items() if name in {*MEDIA_INPUTS, *FEATURES}}
+    given = {name: value for name, value in inputs.items() if name in {*media_inputs(), *feature_names()}}
     clips = {len(value) for value in given.values()}
     if clips != {1}:
         raise InvalidValueError(f"inputs: must hold one clip, found {max(clips, default=0)}")
-    features = given if set(given) <= set(FEATURES) else model.encode(**given)
+    features = given if set(given) <= set(feature_names()) else model.encode(**given)
     frames = connector.synchronise(**model.media_streams(**features))  # the very frames that the projector gets
     projector = connector.projector
     windows = projector.cut(frames)

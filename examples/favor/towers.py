@@ -1,38 +1,51 @@
 """The pretrained towers: pictures and sound to tokens."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import ASTFeatureExtractor, AutoModel, PreTrainedModel, Wav2Vec2FeatureExtractor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.instructblip.modeling_instructblip import InstructBlipQFormerModel, InstructBlipVisionModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import can_return_tuple
 
-from avfusion import InvalidValueError
+from avfusion import InvalidTypeError, InvalidValueError, Waveform
+from avfusion.encoders import HFAudioEncoder
+from avfusion.functional import cut_chunks, pool_patches, scatter_masked
+from avfusion.modules import is_sharded
 from examples.favor.configuration_favor import FavorConfig
-from examples.favor.parts import EventTower, is_sharded, items_per_call, pool_patches, scatter
+from examples.favor.streams import (
+    SAMPLE_RATE,
+    STREAMS,
+    Stream,
+    feature_names,
+    media_inputs,
+    microseconds,
+    seconds,
+    streams_of,
+)
 
 
 class FavorTowers(PreTrainedModel):
-    """Whisper, a vision tower with or without InstructBLIP's Q-Former, and perhaps a second audio tower."""
+    """A tower for each stream that the configuration has one for, and perhaps InstructBLIP's Q-Former."""
 
     config_class = FavorConfig
     config: FavorConfig
 
     def __init__(self, config: FavorConfig) -> None:
         super().__init__(config)
-        vision, blip = config.vision_config, config.vision_config.model_type == "instructblip_vision_model"
-        self.vision_tower: Any = InstructBlipVisionModel._from_config(vision) if blip else AutoModel.from_config(vision)
-        self.audio_tower: Any = WhisperEncoder._from_config(config.audio_config)
+        self.streams = streams_of(config)
+        self.media_names = frozenset((*media_inputs(), *feature_names()))  # of what forward takes of clips
+        for stream in STREAMS.values():
+            tower = getattr(config, stream.config, None)
+            setattr(self, stream.tower, None if tower is None else _BUILD[stream.kind](tower))
         self.qformer: Any = None
         if config.qformer_config is not None:
             self.qformer = InstructBlipQFormerModel._from_config(config.qformer_config)
             self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, config.qformer_config.hidden_size))
-        self.event_tower: Any = None if config.event_config is None else EventTower(config.event_config)
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -42,7 +55,7 @@ class FavorTowers(PreTrainedModel):
     @property
     def towers(self) -> dict[str, Any]:
         """The towers by name."""
-        names = ("vision_tower", "qformer", "audio_tower", "event_tower")
+        names = (*(stream.tower for stream in self.streams.values()), "qformer")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def train(self, mode: bool = True) -> "FavorTowers":
@@ -65,7 +78,8 @@ class FavorTowers(PreTrainedModel):
 
         ``hidden_states`` and ``attentions`` are those of the real frames, one after the other.
         """
-        said = (video_mask, qformer_input_ids, qformer_attention_mask)
+        mask = pixel_values_videos.new_ones(pixel_values_videos.shape[:2]) if video_mask is None else video_mask
+        said = (mask.bool(), qformer_input_ids, qformer_attention_mask)
         patches, tokens, out = self._see(pixel_values_videos, *said, keep_patches=True, **kwargs)
         return BaseModelOutputWithPooling(
             patches, tokens, hidden_states=out.get("hidden_states"), attentions=out.get("attentions")
@@ -74,9 +88,9 @@ class FavorTowers(PreTrainedModel):
     def _see(
         self,
         pixels: Tensor,
-        video_mask: Tensor | None,
-        qformer_input_ids: Tensor | None,
-        qformer_attention_mask: Tensor | None,
+        mask: Tensor,
+        ids: Tensor | None,
+        said: Tensor | None,
         *,
         keep_patches: bool,
         **kwargs: Any,
@@ -85,32 +99,31 @@ class FavorTowers(PreTrainedModel):
 
         The patches of a long clip are many times as large as its tokens, and the connector never sees them.
         """
-        if video_mask is None:
-            video_mask = torch.ones(pixels.shape[:2], dtype=torch.bool, device=pixels.device)
-        clip, frame = video_mask.nonzero(as_tuple=True)
+        clip, frame = mask.nonzero(as_tuple=True)
         if not len(clip):  # sharded towers run on every rank: one blank frame, of which nothing is kept
             pixels, clip, frame = pixels.new_zeros(1, 1, *pixels.shape[2:]), clip.new_zeros(1), frame.new_zeros(1)
-        asked = None if qformer_input_ids is None else (qformer_input_ids, qformer_attention_mask)
+        asked = None if ids is None else (ids, said)
         seeing = _learns(self.vision_tower, pixels)
         asking = seeing or (self.qformer is not None and _learns(self.qformer, self.query_tokens))
         patches: list[Tensor] = []
         tokens: list[Tensor] = []
         out: Any = None
         count = self._per_call(self.config.vision_config, self.vision_tower, self.qformer, learns=asking, wanted=kwargs)
-        for clips, frames in zip(clip.split(count), frame.split(count), strict=True):
+        for clips, frames in _calls(count, clip, frame):
             shown = pixels[clips, frames].to(_dtype(self.vision_tower))
             with torch.set_grad_enabled(seeing):
                 out = self.vision_tower(shown, **{**kwargs, "return_dict": True})
             with torch.set_grad_enabled(asking):
                 tokens.append(self._summarise(out.last_hidden_state, clips, asked))
             patches += [out.last_hidden_state] if keep_patches else []
-        kept = scatter(torch.cat(patches), video_mask) if keep_patches else None
-        return kept, scatter(torch.cat(tokens), video_mask), out
+        kept = scatter_masked(torch.cat(patches), mask) if keep_patches else None
+        return kept, scatter_masked(torch.cat(tokens), mask), out
 
     def _summarise(self, patches: Tensor, clips: Tensor, asked: tuple[Tensor, Tensor | None] | None) -> Tensor:
         """Visual tokens of frames of these clips."""
         if self.qformer is None:
-            return pool_patches(patches, self.config.vision_config, self.config.num_query_tokens)
+            side = self.config.vision_config.image_size // self.config.vision_config.patch_size
+            return pool_patches(patches[:, -side * side :], (side, side), self.config.num_query_tokens)
         queries = self.query_tokens.expand(len(patches), -1, -1)
         real, ids = clips.new_ones(queries.shape[:2]), None
         if asked is not None:
@@ -129,26 +142,23 @@ class FavorTowers(PreTrainedModel):
 
         ``hidden_states`` and ``attentions`` are those of the chunks with sound, one after the other.
         """
-        chunk = 2 * self.config.audio_config.max_source_positions
+        size = 2 * self.config.audio_config.max_source_positions
         clips, mels, length = input_features.shape
-        if length == 0 or length % chunk:
-            raise InvalidValueError(f"input_features: must hold whole chunks of {chunk} mel frames, found {length}")
+        if length == 0 or length % size:
+            raise InvalidValueError(f"input_features: must hold whole chunks of {size} mel frames, found {length}")
         mask = input_features.new_ones(clips, length) if feature_attention_mask is None else feature_attention_mask
-        real = mask.bool().reshape(clips, -1, chunk).any(-1)
-        pieces = input_features.reshape(clips, mels, -1, chunk)
-        clip, piece = real.nonzero(as_tuple=True)
-        if not len(clip):  # as for frames
-            pieces, clip, piece = pieces.new_zeros(1, mels, 1, chunk), clip.new_zeros(1), piece.new_zeros(1)
+        chunks, real = cut_chunks(input_features.transpose(1, 2), mask.bool().sum(1), size)
+        chunks = chunks[real] if real.any() else chunks.new_zeros(1, size, mels)  # as for frames
         heard: list[Tensor] = []
         out: Any = None
         learns = _learns(self.audio_tower, input_features)
         count = self._per_call(self.config.audio_config, self.audio_tower, learns=learns, wanted=kwargs)
-        for clips_of, pieces_of in zip(clip.split(count), piece.split(count), strict=True):
-            sound = pieces[clips_of, :, pieces_of].to(_dtype(self.audio_tower))
+        for (sound,) in _calls(count, chunks):
             with torch.set_grad_enabled(learns):
-                out = self.audio_tower(sound, **{**kwargs, "return_dict": True})
+                spectra = sound.transpose(1, 2).to(_dtype(self.audio_tower))
+                out = self.audio_tower(spectra, **{**kwargs, "return_dict": True})
             heard.append(out.last_hidden_state)
-        states = scatter(torch.cat(heard), real).flatten(1, 2)
+        states = scatter_masked(torch.cat(heard), real).flatten(1, 2)
         hidden, attentions = out.get("hidden_states"), out.get("attentions")
         return BaseModelOutputWithPooling(states, states, hidden_states=hidden, attentions=attentions)
 
@@ -163,63 +173,107 @@ class FavorTowers(PreTrainedModel):
             return sys.maxsize
         return items_per_call(config, _dtype(towers[0]), self.config.tower_memory)
 
-    def encode(
-        self,
-        pixel_values_videos: Tensor | None = None,
-        video_mask: Tensor | None = None,
-        video_spans: Tensor | None = None,
-        qformer_input_ids: Tensor | None = None,
-        qformer_attention_mask: Tensor | None = None,
-        input_features: Tensor | None = None,
-        feature_attention_mask: Tensor | None = None,
-        audio_start: Tensor | None = None,
-        input_values: Tensor | None = None,
-        input_values_mask: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """The towers' tokens, which :meth:`forward` takes instead of what they were made from.
+    def encode(self, **media: Tensor | None) -> dict[str, Tensor]:
+        """The towers' tokens, their masks and times, which :meth:`forward` takes instead of what they were made from.
 
-        A frozen tower always gives the same, so they may be kept. Whatever is absent from all clips is left out.
+        A frozen tower always gives the same, so they may be kept. What no clip has is left out.
+
+        Args:
+            **media: as for :meth:`forward`; masks, times and the question may be left out.
+
+        Raises:
+            InvalidTypeError: another name.
         """
-        self._join_other_ranks(pixel_values_videos, input_features, input_values)
+        unknown = sorted(set(media) - set(media_inputs()))
+        if unknown:
+            raise InvalidTypeError(f"encode: must be given {', '.join(media_inputs())}, found {', '.join(unknown)}")
         features: dict[str, Tensor] = {}
-        if pixel_values_videos is not None:
-            clips, frames = pixel_values_videos.shape[:2]
-            if video_mask is None:
-                video_mask = torch.ones(clips, frames, dtype=torch.bool, device=pixel_values_videos.device)
-            if video_spans is None:
-                edges = torch.arange(frames + 1, device=video_mask.device) * round(1e6 / self.config.frame_rate)
-                video_spans = torch.stack([edges[:-1], edges[1:]], -1).expand(clips, -1, -1)
-            said = (video_mask, qformer_input_ids, qformer_attention_mask)
-            _, seen, _ = self._see(pixel_values_videos, *said, keep_patches=False)
-            features |= {"visual_features": seen, "video_mask": video_mask, "video_spans": video_spans}
-        if input_features is not None:
-            clips, _, length = input_features.shape
-            if feature_attention_mask is None:
-                feature_attention_mask = torch.ones(clips, length, dtype=torch.bool, device=input_features.device)
-            if audio_start is None:
-                audio_start = torch.zeros(clips, dtype=torch.int64, device=input_features.device)
-            heard = self.get_audio_features(input_features, feature_attention_mask, return_dict=True).last_hidden_state
-            steps = torch.arange(length // 2, device=heard.device)  # a token stands for two mel frames of 10 ms
-            features["audio_features"] = heard
-            features["audio_mask"] = feature_attention_mask[:, ::2].bool().to(heard.device)
-            features["audio_times"] = audio_start.to(heard.device)[:, None] + 20_000 * steps + 10_000
-        if self.event_tower is not None and input_values is not None:
-            features |= self.event_tower(input_values, input_values_mask, audio_start)
+        for stream in self.streams.values():
+            given = {name: value for name in stream.inputs if (value := media.get(name)) is not None}
+            if stream.inputs[0] in given:
+                features |= zip(stream.features, self._encode(stream, self._complete(stream, given)), strict=True)
+            elif is_sharded(getattr(self, stream.tower), self.qformer if stream.kind == "pictures" else None):
+                # Gathered by all ranks at once, so it runs, on a blank, where a batch lacks the modality.
+                self._encode(stream, self._complete(stream, self._blank(stream)))
         return features
 
-    def _join_other_ranks(self, pixels: Tensor | None, mels: Tensor | None, samples: Tensor | None) -> None:
-        """Sharded towers are gathered by all ranks at once, so they run, on a blank, where a batch lacks a modality."""
-        like: dict[str, Any] = {"device": self.audio_tower.conv1.weight.device}
-        nothing = torch.zeros(1, 1, dtype=torch.bool, **like)
-        if pixels is None and is_sharded(self.vision_tower, self.qformer):
-            side = self.config.vision_config.image_size
-            self.get_video_features(torch.zeros(1, 1, 3, side, side, **like), nothing)
-        if mels is None and is_sharded(self.audio_tower):
-            length = 2 * self.config.audio_config.max_source_positions
-            blank = torch.zeros(1, self.config.audio_config.num_mel_bins, length, **like)
-            self.get_audio_features(blank, nothing.expand(1, length))
-        if samples is None and self.event_tower is not None and is_sharded(self.event_tower):
-            self.event_tower(torch.zeros(1, 1, **like), nothing)
+    def _encode(self, stream: Stream, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens, mask and times."""
+        media, mask = given[stream.inputs[0]], given[stream.inputs[1]].bool()
+        if stream.kind == "sound":
+            start = seconds(given["audio_start"])
+            found = getattr(self, stream.tower)(Waveform(media, mask, SAMPLE_RATE, start))
+            return found.tokens, found.mask, microseconds(found.timestamps)
+        if stream.kind == "speech":
+            tokens = self.get_audio_features(media, mask, return_dict=True).last_hidden_state
+        else:
+            asked = (given.get("qformer_input_ids"), given.get("qformer_attention_mask"))
+            _, tokens, _ = self._see(media, mask, *asked, keep_patches=False)
+        mask, times = stream.clock(given)
+        return tokens, mask.to(tokens.device), times.to(tokens.device)
+
+    def _complete(self, stream: Stream, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A tower's inputs, with what may be left out."""
+        media, device = given[stream.inputs[0]], given[stream.inputs[0]].device
+        clips, length = media.shape[0], media.shape[2 if stream.kind == "speech" else 1]
+        inputs = {stream.inputs[1]: torch.ones(clips, length, dtype=torch.bool, device=device), **given}
+        if stream.kind == "pictures" and "video_spans" not in inputs:
+            edges = torch.arange(length + 1, device=device) * round(1e6 / self.config.frame_rate)
+            inputs["video_spans"] = torch.stack([edges[:-1], edges[1:]], -1).expand(clips, -1, -1)
+        if stream.kind != "pictures":
+            inputs.setdefault("audio_start", torch.zeros(clips, dtype=torch.int64, device=device))
+        return inputs
+
+    def _blank(self, stream: Stream) -> dict[str, Tensor]:
+        """A clip of which nothing is kept."""
+        config = getattr(self.config, stream.config)
+        shape: tuple[int, ...] = (1, 1)
+        length = 1
+        if stream.kind == "pictures":
+            shape = (1, 1, 3, config.image_size, config.image_size)
+        elif stream.kind == "speech":
+            length = 2 * config.max_source_positions
+            shape = (1, config.num_mel_bins, length)
+        device = next(getattr(self, stream.tower).parameters()).device
+        nothing = torch.zeros(1, length, dtype=torch.bool, device=device)
+        return {stream.inputs[0]: torch.zeros(shape, device=device), stream.inputs[1]: nothing}
+
+
+def items_per_call(config: Any, dtype: torch.dtype, limit: float) -> int:
+    """How many pictures or chunks of sound a tower computes within ``limit`` MiB."""
+    tokens = getattr(config, "max_source_positions", None) or (config.image_size // config.patch_size) ** 2 + 1
+    # At its fullest a layer holds its input, what it was normalised to, and the feed-forward, four times as wide,
+    # before and after its non-linearity; attention that is written out holds its weights a few times.
+    numbers = 16 * tokens * config.hidden_size
+    if config._attn_implementation == "eager":
+        numbers += 4 * config.num_attention_heads * tokens * tokens
+    return max(1, int(limit * 2**20 / (numbers * dtype.itemsize)))
+
+
+def _vision_tower(config: Any) -> Any:
+    blip = config.model_type == "instructblip_vision_model"
+    return InstructBlipVisionModel._from_config(config) if blip else AutoModel.from_config(config)
+
+
+def _sound_tower(config: Any) -> HFAudioEncoder:
+    spectrogram = config.model_type == "audio-spectrogram-transformer"
+    extractor = (
+        ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length)
+        if spectrogram
+        else Wav2Vec2FeatureExtractor()
+    )
+    return HFAudioEncoder(model=AutoModel.from_config(config), feature_extractor=extractor, pool_frequency=spectrogram)
+
+
+_BUILD: dict[str, Callable[[Any], Any]] = {
+    "pictures": _vision_tower,
+    "speech": WhisperEncoder._from_config,
+    "sound": _sound_tower,
+}
+
+
+def _calls(count: int, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(value.split(count) for value in values), strict=True)
 
 
 def _dtype(tower: nn.Module) -> torch.dtype:

@@ -16,7 +16,7 @@ from transformers import HfArgumentParser, TrainingArguments, set_seed
 from avfusion import InvalidValueError
 from avfusion.files import disk_errors, locked
 from examples.favor.cache import OPTION_HELP, choose_dtype, parse_options
-from examples.favor.data import Collator, Conversations
+from examples.favor.data import Conversations
 from examples.favor.features import FeatureCache, cache_settings
 from examples.favor.loading import OPTIONS_FILE, load
 from examples.favor.presets import PRESETS, lora_config
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     trainer = FavorTrainer(
         model=model,
         args=arguments,
-        data_collator=Collator(processor),
+        data_collator=processor.collate,
         train_dataset=Conversations(
             examples, drop_audio=options.drop_audio, drop_video=options.drop_video, seed=arguments.seed, **data
         ),

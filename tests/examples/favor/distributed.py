@@ -17,8 +17,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from avfusion import Video, Waveform
+from avfusion.models import conversation
 from examples.favor.presets import lora_config, tiny
-from examples.favor.processing_favor import conversation
 
 ANSWER = {"role": "assistant", "content": "yes it is"}
 
@@ -45,7 +45,7 @@ def inputs_of(processor: Any, rows: list[Any]) -> tuple[Any, int, int]:
     """The batch, its labels that count, and its windows."""
     inputs = processor.apply_chat_template([[*messages, ANSWER] for messages in rows], return_labels=True)
     labels = int((inputs["labels"][:, 1:] != -100).sum())
-    windows = int((inputs["input_ids"] == processor.media_token_id).sum()) // processor.num_queries
+    windows = int((inputs["input_ids"] == processor.placeholder_id).sum()) // processor.num_queries
     return inputs, labels, windows
 
 

@@ -10,10 +10,9 @@ import torch
 
 from avfusion import InvalidValueError
 from avfusion.media import load_media
-from avfusion.models import rowwise_options
+from avfusion.models import conversation, rowwise_options
 from examples.favor.answering import Answerer, Decoding
 from examples.favor.presets import tiny
-from examples.favor.processing_favor import conversation
 from examples.favor.timeline import attention_timeline, draw_timeline
 from tests.examples.favor.media import clip
 

@@ -9,10 +9,10 @@ from peft import get_peft_model
 from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration
 
 from avfusion import InvalidValueError, Video, Waveform
+from avfusion.models import conversation
 from examples.favor.baselines import BASELINES, WhisperBaseline, from_instructblip
 from examples.favor.loading import load
 from examples.favor.presets import lora_config, tiny_config
-from examples.favor.processing_favor import conversation
 from tests.examples.favor.media import clip
 
 PRESET = "favor-vicuna-7b"
@@ -132,7 +132,7 @@ def test_frames_are_averaged_or_side_by_side(films: dict[str, Any]) -> None:
             **{key: value for key, value in inputs.items() if key.startswith(("pixel", "video", "qformer"))}
         )
         seen[fusion] = model.get_media_embeddings(**features)
-        counts = (inputs["input_ids"] == processor.media_token_id).sum(1).tolist()
+        counts = (inputs["input_ids"] == processor.placeholder_id).sum(1).tolist()
         # Clips of 3 s, 2 s and one picture at 2 frames a second; text; the first again.
         assert counts == ([4, 4, 4, 0, 4] if fusion == "averaged" else [24, 16, 4, 0, 24])
     whole, mean = seen["concatenated"], seen["averaged"]
@@ -155,7 +155,7 @@ def test_separate_streams_do_not_meet(films: dict[str, Any]) -> None:
         inputs = processor.apply_chat_template(conversation("what?", **media))
         told = {key: value for key, value in inputs.items() if key not in ("input_ids", "attention_mask")}
         out = model.get_media_embeddings(**model.encode(**told))
-        assert int((inputs["input_ids"] == processor.media_token_id).sum()) == int(out.mask.sum())
+        assert int((inputs["input_ids"] == processor.placeholder_id).sum()) == int(out.mask.sum())
         return out.embeddings[out.mask]
 
     both = embeddings(video=films["silent"], audio=films["film"])

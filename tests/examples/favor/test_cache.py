@@ -13,7 +13,7 @@ from avfusion import CheckpointError
 from avfusion.media import write_video
 from examples.favor import cache
 from examples.favor.__main__ import main
-from examples.favor.data import Collator, Conversations
+from examples.favor.data import Conversations
 from examples.favor.features import INDEX, FeatureCache, FeatureWriter, cache_settings, clip_tracks, shard_path
 from examples.favor.modeling_favor import FavorForConditionalGeneration
 from examples.favor.presets import PRESETS, tiny
@@ -60,7 +60,7 @@ def test_batches_from_the_cache_give_the_loss_of_batches_from_media(
     assert len({entry["shard"] for entry in features.entries.values()}) > 2  # several shards
     sources = [Conversations(examples, processor=processor, features=one, **drop) for one in (None, features)]
     for rows in (range(len(examples)), [4], [2, 4], [6]):
-        media, kept = (Collator(processor)([data[index] for index in rows]) for data in sources)
+        media, kept = (processor.collate([data[index] for index in rows]) for data in sources)
         assert "pixel_values_videos" not in kept
         assert "input_features" not in kept
         assert torch.equal(media["input_ids"], kept["input_ids"])
@@ -180,7 +180,7 @@ def test_training_from_the_cache_has_the_losses_of_training_from_media(
         (FavorForConditionalGeneration, "encode"),
         (FavorProcessor, "_pictures"),
         (FavorProcessor, "_sound"),
-        (FavorProcessor, "_read"),
+        (FavorProcessor, "read"),
     ):
         monkeypatch.setattr(owner, name, never)
     for path in tmp_path.glob("*.mp4"):

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from avfusion import Frames, TokenStream
 from avfusion.interop import connector_from_release, connector_to_release
+from avfusion.models import conversation
 from examples.favor.__main__ import main
+from examples.favor.connector import build_connector
 from examples.favor.convert import infer_preset
 from examples.favor.loading import load
 from examples.favor.modeling_favor import FavorForConditionalGeneration
-from examples.favor.parts import build_connector
 from examples.favor.presets import tiny, tiny_config
-from examples.favor.processing_favor import conversation
 from tests.examples.favor.media import clip
 
 FAVOR, SALMONN = "favor-vicuna-7b", "video-salmonn-13b"
@@ -173,7 +173,7 @@ def test_the_options_of_the_release_go_with_the_weights(tmp_path: Path) -> None:
         assert getattr(model.config, name) == value, name
         assert report["options"][name] == value
     assert model.event_tower is None
-    assert (processor.slots, processor.raw_audio) == (32, False)
+    assert (processor.slots, processor.sound_grids) == (32, {})
     inputs = processor.apply_chat_template(conversation("what?", video=clip(tmp_path / "a.mp4", seconds=3.0)))
     assert model.generate(**inputs, max_new_tokens=2, min_new_tokens=2).shape[1] == inputs["input_ids"].shape[1] + 2
     assert (out / "tokenizer.json").is_file()

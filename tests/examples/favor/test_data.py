@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from avfusion import InvalidValueError, MediaError
 from avfusion.media import write_video
-from examples.favor.data import Collator, Conversations
+from examples.favor.data import Conversations
 from examples.favor.presets import tiny
 from examples.favor.records import Example, read_examples
 from tests.examples.favor.training import asking, write_clips, write_lines
@@ -111,7 +111,7 @@ def test_only_answers_are_learned(clips: dict[str, Path], processor: Any) -> Non
     ]
     plain = [{"role": "user", "content": "hello?"}, {"role": "assistant", "content": "hi"}]
     data = Conversations([Example(dialogue, "1"), Example(plain, "2")], processor=processor)
-    batch = Collator(processor)([data[0], data[1]])
+    batch = processor.collate([data[0], data[1]])
     learned = [row[row != -100] for row in batch["labels"]]
     assert [processor.tokenizer.decode(row) for row in learned] == ["red</s>hum</s>", "hi</s>"]
     assert batch["attention_mask"][:, 0].all()  # padding stands on the right

@@ -10,7 +10,7 @@ from transformers import Cache, CompileConfig, set_seed
 
 from avfusion import InvalidValueError
 from examples.favor import FavorForConditionalGeneration, towers
-from examples.favor.modeling_favor import CACHE
+from examples.favor.output import CACHE
 from examples.favor.presets import PRESETS
 from tests.examples.favor.model_tester import FavorModelTester
 

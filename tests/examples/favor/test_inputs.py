@@ -11,7 +11,8 @@ from transformers import set_seed
 
 from avfusion import InvalidValueError, PlaceholderError
 from examples.favor import FavorForConditionalGeneration
-from examples.favor.modeling_favor import CACHE, MEDIA_INPUTS
+from examples.favor.output import CACHE
+from examples.favor.streams import media_inputs
 from tests.examples.favor.model_tester import FavorModelTester
 
 Ready = tuple[FavorForConditionalGeneration, dict[str, Tensor], dict[str, Tensor]]
@@ -25,7 +26,7 @@ def ready() -> Ready:
     model = FavorForConditionalGeneration(config).eval()
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = None, 2
     with torch.no_grad():
-        features = model.encode(**{name: inputs[name] for name in MEDIA_INPUTS if name in inputs})
+        features = model.encode(**{name: inputs[name] for name in media_inputs() if name in inputs})
     return model, inputs, features
 
 

@@ -9,11 +9,12 @@ from peft import PeftModel, get_peft_model
 from torch import Tensor
 
 from avfusion import Video, Waveform
+from avfusion.models import conversation
 from examples.favor import FavorForConditionalGeneration
 from examples.favor.loading import load
-from examples.favor.modeling_favor import FEATURES, MEDIA_INPUTS
 from examples.favor.presets import PRESETS, full_config, lora_config, tiny, tiny_config
-from examples.favor.processing_favor import FavorProcessor, conversation
+from examples.favor.processing_favor import FavorProcessor
+from examples.favor.streams import feature_names, media_inputs
 
 
 def sound(seconds: float, seed: int = 0) -> Waveform:
@@ -105,9 +106,9 @@ def test_kept_features_give_what_media_give(tiny_twin: Any) -> None:
     model, processor = tiny_twin
     inputs = processor.apply_chat_template(mixed())
     with torch.no_grad():
-        features = model.encode(**{name: inputs[name] for name in MEDIA_INPUTS if name in inputs})
-    assert features.keys() <= set(FEATURES)
-    kept = {name: value for name, value in inputs.items() if name not in MEDIA_INPUTS} | features
+        features = model.encode(**{name: inputs[name] for name in media_inputs() if name in inputs})
+    assert features.keys() <= set(feature_names())
+    kept = {name: value for name, value in inputs.items() if name not in media_inputs()} | features
     for ours, theirs in zip(logits_of(model, kept), logits_of(model, inputs), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -141,7 +142,7 @@ def test_frozen_towers_keep_no_graph_and_stay_in_evaluation_mode() -> None:
     assert not model.vision_tower.training
     assert not model.audio_tower.training
     inputs = processor.apply_chat_template(mixed())
-    features = model.encode(**{name: inputs[name] for name in MEDIA_INPUTS if name in inputs})
+    features = model.encode(**{name: inputs[name] for name in media_inputs() if name in inputs})
     assert not any(value.requires_grad for value in features.values())
     assert peft.training
 

@@ -8,9 +8,10 @@ import torch
 
 from avfusion import InvalidTypeError, InvalidValueError, MediaError, Video, Waveform
 from avfusion.media import load_media
-from examples.favor.parts import HELD, microseconds, seconds
+from avfusion.models import conversation
 from examples.favor.presets import PRESETS, tiny
-from examples.favor.processing_favor import FavorProcessor, conversation
+from examples.favor.processing_favor import FavorProcessor
+from examples.favor.streams import HELD, microseconds, seconds
 from tests.examples.favor.media import clip
 
 
@@ -106,7 +107,7 @@ def test_sound_longer_than_a_chunk_and_video_of_any_length(processor: FavorProce
     inputs = processor.apply_chat_template([conversation("a?", audio=sound), conversation("b?", video=video)])
     assert inputs["input_features"].shape == (2, 80, 400)
     assert inputs["feature_attention_mask"].sum(1).tolist() == [301, 0]
-    places = (inputs["input_ids"] == processor.media_token_id).sum(1).tolist()
+    places = (inputs["input_ids"] == processor.placeholder_id).sum(1).tolist()
     assert places == [8, 38 * 4]  # 7 frames in 2 windows, 150 in 38; four queries each
 
 

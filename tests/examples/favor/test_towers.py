@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from avfusion.functional import pool_patches
 from examples.favor import FavorForConditionalGeneration, towers
-from examples.favor.parts import items_per_call, pool_patches
 from examples.favor.presets import full_config, lora_config, tiny, tiny_config
+from examples.favor.towers import items_per_call
 
 FRAMES, CHUNKS = (5, 0, 3), (3, 1, 0)  # of three clips: all are padded to the longest, and some lack a modality
 
@@ -67,7 +68,8 @@ def seen_alone(model: FavorForConditionalGeneration, inputs: dict[str, Tensor]) 
         patches = model.vision_tower(inputs["pixel_values_videos"][clip, frame][None]).last_hidden_state
         whole.append(patches)
         if model.qformer is None:
-            tokens.append(pool_patches(patches, model.config.vision_config, model.config.num_query_tokens))
+            side = int(patches.shape[1] ** 0.5)
+            tokens.append(pool_patches(patches[:, -side * side :], (side, side), model.config.num_query_tokens))
             continue
         said = inputs["qformer_attention_mask"][clip]
         words = inputs["qformer_input_ids"][clip][said][None]

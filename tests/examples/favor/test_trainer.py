@@ -19,14 +19,14 @@ from transformers import set_seed
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from avfusion import InvalidValueError
+from avfusion.models import conversation
 from examples.favor import train
 from examples.favor.__main__ import main
-from examples.favor.data import Collator, Conversations
+from examples.favor.data import Conversations
 from examples.favor.loading import load
-from examples.favor.modeling_favor import MEDIA_INPUTS
 from examples.favor.presets import lora_config, tiny
-from examples.favor.processing_favor import conversation
 from examples.favor.records import Example
+from examples.favor.streams import media_inputs
 from examples.favor.train import parse_settings
 from examples.favor.trainer import FavorTrainer, last_checkpoint
 from examples.favor.workers import WORKERS
@@ -143,7 +143,7 @@ def _step(examples: list[Example], folder: Path, micro: int) -> dict[str, torch.
             lr_scheduler_type="constant",
             max_grad_norm=0.0,
         ),
-        data_collator=Collator(processor),
+        data_collator=processor.collate,
         train_dataset=Conversations(examples, processor=processor),
     )
     trainer.train()
@@ -165,11 +165,11 @@ def test_windows_of_a_clip_that_rows_share_count_once(tmp_path: Path) -> None:
     film, other = clip(tmp_path / "a.mp4", seconds=5.0), clip(tmp_path / "b.mp4", seconds=1.0, seed=1)
     rows = [asking(Path(film), "a"), asking(Path(other), "b"), asking(Path(film), "c", question="and?")]
     rows.append([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}])
-    inputs = Collator(processor)(rows)
+    inputs = processor.collate(rows)
     assert inputs["media_index"].tolist() == [0, 1, 0, -1]
     trainer = FavorTrainer(model=model, args=arguments(tmp_path))
     count = trainer.count_windows([inputs, inputs])
-    embeddings = model.get_media_embeddings(**model.encode(**{k: v for k, v in inputs.items() if k in MEDIA_INPUTS}))
+    embeddings = model.get_media_embeddings(**model.encode(**{k: v for k, v in inputs.items() if k in media_inputs()}))
     assert count == 2 * embeddings.window_mask.sum()
     plain = model(**inputs).diversity_loss
     torch.testing.assert_close(model(**inputs, num_windows_in_batch=count).diversity_loss, plain / 2)

@@ -18,15 +18,15 @@ from avfusion.media._opening import MediaFile, open_container
 from avfusion.media._pictures import Pictures
 from avfusion.media._request import Request
 from avfusion.media._sound import Sound
-from avfusion.media._streams import beginning, choose_streams, first_frames
+from avfusion.media._streams import beginning, choose_streams, first_frames, is_image
 from avfusion.media._time import PREROLL, TICK, BackwardsError
 from avfusion.media._timeline import Timeline
 from avfusion.media._truncation import Stated
 from avfusion.types import Video, Waveform
 
-_ANIMATED = ("gif", "apng")  # what FFmpeg reads of the image formats that can move
 _EXACT = ("mov", "matroska", "webm")  # that know where each picture is, and when it is shown
-_WHOLE = (*_ANIMATED, "ogg")  # that are read from their beginning: few can be cut, or their clock begins anew
+_JOINED = ("ogg", "mpeg", "mpegts")  # files of which may be one file after another, each with its own clock
+_WHOLE = ("gif", "apng", "ogg")  # that are read from their beginning: few can be cut, or their clock begins anew
 
 
 def read_clip(file: MediaFile, request: Request, damage: Damage) -> tuple[Media, bool]:
@@ -48,7 +48,7 @@ def _read(file: MediaFile, request: Request, damage: Damage, *, cut: bool) -> tu
     file.seek(0)
     try:
         with open_container(file, limits=request.limits) as container:
-            clip = _Clip(file, container, request, damage)
+            clip = _Clip(file, container, request, damage, cut=cut)
             if not cut:
                 found = clip.read_whole(container)
             elif clip.pictured is None or container.start_time is None or _is_one_of(container, _WHOLE):
@@ -67,11 +67,13 @@ def _read(file: MediaFile, request: Request, damage: Damage, *, cut: bool) -> tu
 class _Clip:
     """One way through a file."""
 
-    def __init__(self, file: MediaFile, container: InputContainer, request: Request, damage: Damage) -> None:
+    def __init__(
+        self, file: MediaFile, container: InputContainer, request: Request, damage: Damage, *, cut: bool
+    ) -> None:
         self._file, self._request, self._damage = file, request, damage
         self._choose(container)
         self._exact = _is_one_of(container, _EXACT)
-        self._timeline = Timeline(ahead=1e9) if _is_one_of(container, ("ogg",)) else None
+        self._timeline = Timeline(ahead=1e9) if _is_one_of(container, _JOINED) and not cut else None
         damage.since = beginning(container, ()) + Fraction(request.start - PREROLL)
         self._frames = self._decode(container, self.pictured, self.sounding)
         self._head = first_frames(self._frames, (self.pictured is not None) + (self.sounding is not None))
@@ -168,9 +170,8 @@ class _Clip:
             self._damage.whole(MediaError(f"breaks off ({error.strerror})"))
 
     def _finish(self, container: InputContainer) -> Media:
-        pictures, request, kind = self._pictures, self._request, container.format.name
-        image = kind in _ANIMATED or kind.endswith("_pipe") or (kind.startswith("mov") and not container.duration)
-        if image and pictures.count == 1 and not container.streams.audio:
+        pictures, request = self._pictures, self._request
+        if pictures.count == 1 and is_image(container):
             return Media(pictures.still(), None, 0.0, self._damage.told)
         rate = self.pictured.average_rate if self.pictured is not None else None
         video = pictures.finish(fallback_duration=float(1 / rate) if rate else TICK)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from av import AudioFrame, AudioStream, FFmpegError, VideoFrame, VideoStream
 from av.container import InputContainer
@@ -18,10 +18,19 @@ _SAMPLES = ("aiff", "au", "caf", "w64", "wav")  # whose last packet is as long a
 _HELD = 2**26  # bytes that are kept in the hope of a later picture to begin with
 
 Frames = Iterator[VideoFrame | AudioFrame]
+Fault = tuple[str, str, Fraction | None, FFmpegError | None]  # what is told of it
 
 
 class MissedError(Exception):
     """Decoding did not begin where it should have: the file has to be read from its beginning."""
+
+
+class _Doubt(NamedTuple):
+    """A fault of a packet of MPEG-TS, which is none where another recording was joined on: where time goes back."""
+
+    fault: Fault
+    dts: int | None
+    left: int = 1  # packets that may come between
 
 
 def packets_of(
@@ -37,7 +46,8 @@ def packets_of(
 def decode(packets: "Iterable[Packet[Any]]", damaged: Damaged) -> Frames:
     """The frames of packets as they come; ``damaged`` is told of what cannot be decoded."""
     begun: set[int] = set()
-    pending: tuple[str, str, Fraction | None, FFmpegError | None] | None = None
+    doubted: dict[int, _Doubt] = {}
+    pending: Fault | None = None
     for packet in packets:
         names = packet.stream.container.format.name.split(",")
         kind, what = packet.stream.type, ""
@@ -45,6 +55,12 @@ def decode(packets: "Iterable[Packet[Any]]", damaged: Damaged) -> Frames:
         if pending is not None and packet.size:
             damaged(*pending)
             pending = None
+        if (doubt := doubted.pop(packet.stream_index, None)) is not None:
+            later = packet.dts is None or doubt.dts is None or packet.dts >= doubt.dts
+            if later and doubt.left and packet.size and not packet.is_corrupt:
+                doubted[packet.stream_index] = doubt._replace(left=doubt.left - 1)
+            elif later:
+                damaged(*doubt.fault)
         if kind == "audio" or packet.is_keyframe:
             begun.add(packet.stream_index)
         if packet.is_corrupt:  # and still it may be whole: what was lost can lie before it
@@ -63,6 +79,8 @@ def decode(packets: "Iterable[Packet[Any]]", damaged: Damaged) -> Frames:
             fault = kind, what, seconds(packet.pts, packet.time_base), error
             if any(name in _BARE for name in names):
                 pending = fault  # the last frame of a recording that was stopped is seldom whole
+            elif error is None and "mpegts" in names:
+                doubted[packet.stream_index] = _Doubt(fault, packet.dts)
             else:
                 damaged(*fault)
         for frame in decoded:
@@ -105,7 +123,7 @@ class _Held:
 
     def take(self, packets: "Iterable[Packet[Any]]") -> "Iterator[Packet[Any]]":
         held: list[Packet[Any]] = []
-        size, holds = 0, True
+        size, holds, before = 0, True, None
         for packet in packets:
             if packet.stream is not self._pictured or not holds:
                 yield packet
@@ -119,6 +137,9 @@ class _Held:
             held.append(packet)
             size += packet.size
             comes = seconds(packet.dts, packet.time_base)
+            if comes is not None and before is not None and comes < before:
+                raise MissedError  # the clock began anew
+            before = before if comes is None else comes
             if packet.size == 0 or size > _HELD or (comes is not None and comes > self._since):
                 holds = False
                 yield from held

@@ -50,6 +50,24 @@ _PLAYLISTS = {
 }
 
 
+_DOCUMENTS = {
+    b"%PDF": "a PDF",
+    b"%!PS": "a PostScript file",
+    b"PK\3\4": "a ZIP archive",
+    b"Rar!": "a RAR archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"\x1f\x8b\x08": "a gzip archive",
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
+}
+
+
+def document(head: bytes) -> str | None:
+    """What a file is that begins so, if it may hold media that FFmpeg would find by looking for them anywhere in it."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return next((kind for mark, kind in _DOCUMENTS.items() if text.startswith(mark.lower())), None)
+
+
 def refusal(head: bytes) -> str | None:
     """Why a file that begins so is refused, if that shows."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()

@@ -11,7 +11,7 @@ import av
 from avfusion.errors import InvalidValueError, MediaError
 from avfusion.media._clip import read_clip, to_collectors, to_media
 from avfusion.media._damage import Damage, Policy, reason
-from avfusion.media._limits import MediaLimits, check_picture, is_out_of_memory
+from avfusion.media._limits import MediaLimits, is_out_of_memory
 from avfusion.media._media import Media
 from avfusion.media._opening import MediaFile, open_file, shown
 from avfusion.media._request import Request, checked
@@ -129,11 +129,10 @@ def load_media(
 
 def _read_image(file: MediaFile, request: Request, damage: Damage) -> Media | None:
     """What an image file holds; None for what FFmpeg is to read."""
-    image = open_image(file)
+    image = open_image(file, request.limits)
     if image is None:
         return None
     with image:
-        check_picture(image.height, image.width, request.limits)
         try:
             if not is_animated(image):
                 if not request.video:
@@ -145,8 +144,6 @@ def _read_image(file: MediaFile, request: Request, damage: Damage) -> Media | No
                     damage.whole(error)
                     pixels = read_still(image, request.size, partial=True)
                 return Media(Video.from_image(pixels[None]), None, 0.0)
-            if image.format != "WEBP":
-                return None
             if not request.video:
                 raise MediaError("holds no audio (an animation)")
             pictures, _ = to_collectors(request, Fraction(0))

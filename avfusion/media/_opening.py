@@ -16,12 +16,11 @@ import av
 from av.container import InputContainer
 
 from avfusion.errors import InvalidTypeError, InvalidValueError, MediaError
-from avfusion.media._formats import READ, refusal
+from avfusion.media._formats import READ, document, refusal
 from avfusion.media._index_size import check_index
 from avfusion.media._limits import MediaLimits, decoder_options
 
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}\Z")
-_NAMED = (".tga",)  # pictures that only their name tells
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a pipe"),
@@ -78,7 +77,7 @@ class MediaFile:
 
     def __init__(self, file: Any, name: str, *, timeout: float = math.inf) -> None:
         self._file = file
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self.head = b""
         self.deadline = Deadline(timeout)
         self.others: list[str] = []
@@ -101,7 +100,7 @@ class MediaFile:
             data = bytes(self._file.read(size))
             if 0 <= size < len(data):
                 raise InvalidValueError(f"source: must give at most the {size} bytes asked for, found {len(data)}")
-        except Exception as error:  # noqa: BLE001  # it is raised by check()
+        except BaseException as error:  # noqa: BLE001  # it is raised by check()
             self._error = error
             return b""
         self.head = self.head or data
@@ -153,6 +152,9 @@ def open_container(
     """
     options = {**(options or {}), **_ALONE, **decoder_options(limits)}
     if file.seekable():
+        file.seek(0)
+        if kind := document(file.read(16)):
+            raise MediaError(f"is {kind}, no media file")
         check_index(file)
         file.seek(0)
         file.head = b""
@@ -160,17 +162,15 @@ def open_container(
         container = _open(file, format, options)
     except av.FFmpegError as error:
         file.check()
-        if error.errno != errno.EINVAL:  # which a format gives that is not allowed
+        refused = error.errno == errno.EINVAL  # which a format gives that is not allowed
+        if not refused and not isinstance(error, av.InvalidDataError):
             raise
-        if format is None and file.name.endswith(_NAMED) and file.seek(0) == 0:
-            container = _open(file, "image2pipe", options)
-        elif not file.head:  # refused by the name of the format alone
+        if refused and not file.head:  # refused by the name of the format alone
             message = f"is not read as {format}: that refers to other files or addresses, or tells too little"
             raise MediaError(message) from error
-        elif reason := refusal(file.head):
+        if reason := refusal(file.head):
             raise MediaError(reason) from error
-        else:
-            raise
+        raise
     try:
         file.check()
     except MediaError:

@@ -21,11 +21,11 @@ class Seen(NamedTuple):
     """The picture of a span.
 
     Attributes:
-        place: of its span on the grid.
+        place: of its span on the grid; None for a still image.
         pixels: ``(3, height, width)`` uint8 RGB.
     """
 
-    place: int
+    place: int | None
     pixels: Tensor
 
 
@@ -59,7 +59,7 @@ class Pictures:
         self.done = False
         self.count = 0
         self._origin = zero + Fraction(begin)
-        self._length = end - begin
+        self._begin, self._length = begin, end - begin
         self._frame_rate = frame_rate
         self._size = size
         self._limits = limits
@@ -75,9 +75,11 @@ class Pictures:
     def add(self, frame: VideoFrame) -> None:
         check_picture(frame.height, frame.width, self._limits)
         shown = seconds(frame.pts, frame.time_base)
-        time = max(self.end, 0.0) if shown is None else float(shown - self._origin)
+        follows = -self._begin if self._shown is None else self.end  # where nothing tells its time
+        time = follows if shown is None else float(shown - self._origin)
         if self._shown is None:
             self.first = time
+            self._gaps.add(0.0 - self._begin, min(time, self._length), since=0.0 - self._begin)
             if self._frame_rate is not None:
                 self._next = max(0, math.floor((time + TICK) * self._frame_rate))
         else:

@@ -2,9 +2,14 @@
 
 import itertools
 import math
+from fractions import Fraction
 
+import torch
 from av import AudioFrame
 from av.filter import Graph
+from torch import Tensor
+
+_FILTER = 64  # samples of the lower rate, more than the filter spans
 
 
 class Resampler:
@@ -25,11 +30,16 @@ class Resampler:
             channel_layout=frame.layout.name,
             time_base=f"1/{frame.sample_rate}",
         )
+        # FFmpeg's filter gives nothing of less than it spans, 22 samples of the lower rate: silence is added to that.
+        self._least = 0 if rate == frame.sample_rate else math.ceil(_FILTER * max(1.0, frame.sample_rate / rate))
+        self._ratio, self._came, self._gave = Fraction(rate, frame.sample_rate), -skip, 0
         nodes = [source]
         if skip:
             nodes.append(self._graph.add("atrim", f"start_sample={skip}"))
         if weights := _weights(frame):
             nodes.append(self._graph.add("pan", "mono|c0=" + "+".join(f"{by:.17f}*c{at}" for at, by in weights)))
+        if self._least:
+            nodes.append(self._graph.add("apad", f"whole_len={self._least}"))
         # Asked for integers FFmpeg mixes down without exceeding full scale; asked for floats it adds 3 dB.
         nodes.append(self._graph.add("aformat", f"sample_fmts=s32:channel_layouts=mono:sample_rates={rate}"))
         nodes.append(self._graph.add("abuffersink"))
@@ -37,17 +47,22 @@ class Resampler:
             node.link_to(following)
         self._graph.configure()
 
-    def resample(self, frame: AudioFrame | None) -> list[AudioFrame]:
-        """What has become known with this frame; the rest, with None."""
+    def resample(self, frame: AudioFrame | None) -> list[Tensor]:
+        """``(sample,)`` int32: what has become known with this frame; the rest, with None."""
         self._graph.push(frame)
-        out: list[AudioFrame] = []
+        self._came += 0 if frame is None else frame.samples
+        out: list[Tensor] = []
         while True:
             try:
                 piece = self._graph.pull()
             except (BlockingIOError, EOFError):
                 return out
             assert isinstance(piece, AudioFrame)
-            out.append(piece)
+            samples = torch.frombuffer(bytearray(piece.planes[0]), dtype=torch.int32)[: piece.samples]
+            if frame is None and self._came < self._least:
+                samples = samples[: max(0, math.ceil(self._came * self._ratio) - self._gave)]
+            self._gave += samples.shape[0]
+            out.append(samples)
 
 
 def _weights(frame: AudioFrame) -> list[tuple[int, float]]:

@@ -80,7 +80,9 @@ def correct_size(file: IO[bytes]) -> Correction:
 
 
 def _is_placeholder(size: int, limit: int) -> bool:
-    """Whether a size is what writers put for "unknown": the largest number of 32 or 64 bits, signed or not."""
+    """Whether a size is what writers put for "unknown": the largest number of 32 or 64 bits, or nearly so."""
+    if abs(size - 0x7F000000) <= _ABOUT:  # as SoX writes AIFF
+        return True
     if limit == 1 << 32:
         return size >= 0x80000000 - _ABOUT
     return size >= 1 << 62 or any(abs(size - largest) <= _ABOUT for largest in (1 << 31, 1 << 32))

@@ -53,7 +53,7 @@ class Sound:
         self.done = False
         self.begin = 0.0  # when the sample at place 0 is heard
         self._origin = zero + Fraction(begin)
-        self._length = end - begin
+        self._begin, self._length = begin, end - begin
         self._sample_rate = sample_rate
         self._limits = limits
         self._gaps = Gaps("sound", limits)
@@ -68,7 +68,7 @@ class Sound:
 
     def add(self, frame: AudioFrame) -> float:
         """Takes the next sound, and tells by how many seconds it is later than it should be; earlier, below 0."""
-        expected = self._run_start + self._run_count / self._kind[0] if self._kind else 0.0
+        expected = self._run_start + self._run_count / self._kind[0] if self._kind else -self._begin
         heard = seconds(frame.pts, frame.time_base)
         time = expected if heard is None else float(heard - self._origin)
         lasts = _duration(frame)
@@ -84,6 +84,7 @@ class Sound:
                 raise BackwardsError(f"sound times go back, from {expected:.3f} s to {time:.3f} s")
             if self._kind is None:
                 self.begin = time
+                self._gaps.add(0.0 - self._begin, min(time, self._length), since=0.0 - self._begin)
             else:
                 jump = time - expected
                 self._gaps.add(max(0.0, expected), max(0.0, time), since=max(0.0, expected))
@@ -125,8 +126,7 @@ class Sound:
 
     def _resample(self, frame: AudioFrame | None) -> None:
         assert self._resampler is not None
-        for out in self._resampler.resample(frame):
-            samples = torch.frombuffer(bytearray(out.planes[0]), dtype=torch.int32)[: out.samples]
+        for samples in self._resampler.resample(frame):
             # What comes again is left out: what has been taken cannot be replaced.
             fresh = samples[max(0, self._stop - self._place) :]
             self._place += samples.shape[0]

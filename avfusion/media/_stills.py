@@ -1,11 +1,12 @@
-"""Still images and animated WebP, read with Pillow.
+"""Still images and animated PNG and WebP, read with Pillow.
 
 Pillow puts tiles together, turns a picture as its EXIF says, and gives the pixels that image processors are trained on;
 FFmpeg's image demuxers call every picture a short video, and its frames hide mirrored EXIF orientations.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from io import BytesIO
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from PIL import Image, ImageFile, ImageOps, ImageSequence
 from torch import Tensor
 
 from avfusion.errors import MediaError
-from avfusion.media._limits import LimitError
+from avfusion.media._limits import LimitError, MediaLimits, check_picture
 from avfusion.media._opening import MediaFile
 from avfusion.media._write import picture_frame
 
@@ -23,29 +24,55 @@ _FORMATS = (
     *("AVIF", "BMP", "DDS", "DIB", "GIF", "HEIF", "ICNS", "ICO", "JPEG", "JPEG2000"),
     *("MPO", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "TIFF", "WEBP"),
 )
+_NAMED, _NAMED_SUFFIXES = ("TGA", *_FORMATS), (".tga", ".icb", ".vda", ".vst")  # TGA only its name tells
 _VIDEO_SUFFIXES = (".mjpg", ".mjpeg")  # JPEG after JPEG
-_MILLISECONDS = Fraction(1000)  # a second
+_TICKS = Fraction(1_000_000)  # a second
+_PNG = b"\x89PNG\r\n\x1a\n"
+_UNSEEN = (b"iCCP", b"zTXt", b"iTXt", b"tEXt")  # chunks of a PNG that nothing here looks at
 
 
-def open_image(file: MediaFile) -> Image.Image | None:
-    """The image that a file holds, not decoded yet; None for a file of another kind.
+def open_image(file: MediaFile, limits: MediaLimits) -> Image.Image | None:
+    """The image that a file holds, not decoded yet; None for what FFmpeg is to read.
 
     Raises:
-        LimitError: an image of more pixels than Pillow opens.
+        LimitError: an image of too many pixels.
+        MediaError: a PNG that cannot be opened. FFmpeg would unpack whatever is packed in it.
     """
     if file.name.endswith(_VIDEO_SUFFIXES):
         return None
-    Image.init()
     file.seek(0)
-    asked: Any = file
+    image = _open(file, _NAMED if file.name.endswith(_NAMED_SUFFIXES) else _FORMATS)
+    if image is None and file.seek(0) == 0 and file.read(len(_PNG)) == _PNG:
+        image = _open(_without_texts(file), ("PNG",))
+        if image is None:
+            raise MediaError("is broken: its PNG image cannot be opened")
+    if image is None or (is_animated(image) and image.format not in ("PNG", "WEBP")):
+        file.head = b""  # it has read less than what tells other kinds
+        return None
+    check_picture(image.height, image.width, limits)
+    return image
+
+
+def _open(file: Any, formats: Sequence[str]) -> Image.Image | None:
+    Image.init()
     try:
-        return Image.open(asked, formats=[name for name in _FORMATS if name in Image.OPEN])
+        return Image.open(file, formats=[name for name in formats if name in Image.OPEN])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         reason = "has more pixels than limits=MediaLimits(picture_pixels=...) and PIL.Image.MAX_IMAGE_PIXELS allow"
         raise LimitError(reason) from error
     except Exception:  # noqa: BLE001  # Pillow's plugins raise whatever comes of a broken head, and FFmpeg tells more
-        file.head = b""  # it has read less than what tells other kinds
         return None
+
+
+def _without_texts(file: MediaFile) -> BytesIO:
+    """A PNG without its texts and its profile, of which Pillow opens none that is large when unpacked."""
+    file.seek(0)
+    kept = [file.read(len(_PNG))]
+    while len(head := file.read(8)) == 8:
+        rest = file.read(int.from_bytes(head[:4], "big") + 4)
+        if head[4:] not in _UNSEEN:
+            kept += [head, rest]
+    return BytesIO(b"".join(kept))
 
 
 def is_animated(image: Image.Image) -> bool:
@@ -82,15 +109,17 @@ def read_animation(image: Image.Image) -> Iterator[VideoFrame]:
     Raises:
         MediaError: one that cannot be decoded.
     """
-    now = 0
+    now = 0.0
     try:
         with image:
             for picture in ImageSequence.Iterator(image):
                 picture.load()
-                lasts = round(picture.info.get("duration") or 100)  # milliseconds; browsers show 0 as 100
-                frame = picture_frame(_pixels(picture, None).permute(1, 2, 0), now, _MILLISECONDS)
-                frame.duration = lasts
-                now += lasts
+                if image.tell() == 0 and image.info.get("default_image"):
+                    continue  # it is for those who cannot show the others
+                ends = now + 1000 * (picture.info.get("duration") or 100)  # browsers show 0 ms as 100
+                frame = picture_frame(_pixels(picture, None).permute(1, 2, 0), round(now), _TICKS)
+                frame.duration = round(ends) - round(now)
+                now = ends
                 yield frame
     except Exception as error:
         raise _broken(image, error) from error

@@ -49,6 +49,13 @@ def choose_streams(
     return picture, sound
 
 
+def is_image(container: InputContainer) -> bool:
+    """Whether a file is of a kind that holds still images; if it holds but one picture, that is one."""
+    name = container.format.name
+    kinds = name in ("gif", "apng", "image2pipe") or name.endswith("_pipe")
+    return (kinds or (name.startswith("mov") and not container.duration)) and not container.streams.audio
+
+
 def _best(streams: Sequence[_Stream], best: object) -> _Stream | None:
     """The best of these that can be decoded; None of none."""
     known = [stream for stream in streams if stream.codec_context is not None]

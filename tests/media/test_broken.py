@@ -97,11 +97,11 @@ def test_a_cut_that_ends_before_what_is_missing_is_read(clips: list[Path], tmp_p
     ("name", "content", "reason"),
     [
         ("empty.mp4", b"", "is empty"),
-        ("text.mp4", b"hello there\n" * 100, "broken or no media file"),
+        ("text.mp4", b"hello there\n" * 100, "is a text file"),
         ("notes.txt", b"hello there\n" * 100, "is a text file"),
         ("lines.srt", b"1\n00:00:01,000 --> 00:00:02,000\nhi\n", r"holds no video or audio \(subtitle\)"),
         ("random.mkv", random.Random(0).randbytes(20000), "broken or no media file"),
-        ("picture.png", b"\x89PNG\r\n\x1a\n" + bytes(50), "no media file|nothing that can be decoded"),
+        ("picture.png", b"\x89PNG\r\n\x1a\n" + bytes(50), "is broken: its PNG image cannot be opened"),
     ],
 )
 def test_a_file_that_is_no_media_is_refused(tmp_path: Path, name: str, content: bytes, reason: str) -> None:

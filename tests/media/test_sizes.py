@@ -83,6 +83,7 @@ SIZES: dict[str, Callable[[int], int]] = {
     "largest less a header": lambda right: 0x7FFFFFFF - 36,
     "two gigabytes": lambda right: 0x80000000,
     "a page less": lambda right: 0x7FFFF000,
+    "as SoX writes it": lambda right: 0x7F000000,
     "none": lambda right: 0,
     "two bytes over": lambda right: right + 2,
     "with the header": lambda right: right + 44,

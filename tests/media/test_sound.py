@@ -1,6 +1,7 @@
 """Sound of any kind comes out mono, at the rate asked for, each sample at its time."""
 
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from avfusion import MediaError, Waveform
-from avfusion.media import load_media
-from tests.media.files import grey, tone, write
+from avfusion.media import MediaLimits, load_media
+from avfusion.media._sound import Sound
+from tests.media.files import grey, sound_frame, tone, write
 
 drawn = settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
@@ -209,3 +211,54 @@ def test_cover_art_is_not_video(tmp_path: Path) -> None:
     media = load_media(song)
     assert media.video is None
     assert media.waveform.durations.item() == pytest.approx(1.0, abs=2e-3)
+
+
+@settings(parent=drawn, max_examples=200)
+@given(
+    count=st.integers(1, 80),
+    rates=st.tuples(st.sampled_from([8000, 11025, 44100, 48000, 192000]), st.sampled_from([8000, 16000, 44100])),
+    at=st.sampled_from([0.0, 1.0]),
+)
+def test_sound_shorter_than_a_filter_is_heard(tmp_path: Path, count: int, rates: tuple[int, int], at: float) -> None:
+    rate, sample_rate = rates
+    samples = torch.full((1, count), 0.5)
+    sound = Sound(zero=Fraction(0), begin=at, end=math.inf, sample_rate=sample_rate, limits=MediaLimits())
+    frame = sound_frame(samples, 0, rate, "mono")
+    frame.pts = round(at * rate)
+    sound.add(frame)
+    waveform = sound.finish()
+    expected = count * sample_rate / rate
+    if waveform is None:
+        assert expected < 1
+        return
+    heard = waveform.samples[0]
+    assert abs(heard.shape[0] - expected) < 1 + 1e-6
+    assert waveform.start == 0
+    assert heard.abs().max() > 0.2 * min(1, expected / 4)
+
+
+@settings(parent=drawn, max_examples=200)
+@given(
+    begin=st.floats(0.0, 0.9),
+    lengths=st.lists(st.integers(200, 2000), min_size=8, max_size=12),
+    rate=st.sampled_from([8000, 16000]),
+)
+def test_sound_without_times_is_cut_where_it_is(begin: float, lengths: list[int], rate: int) -> None:
+    samples = tone(300, sum(lengths) / rate, rate) * torch.linspace(0.1, 1, sum(lengths))
+
+    def read(since: float) -> Waveform | None:
+        sound = Sound(zero=Fraction(0), begin=since, end=math.inf, sample_rate=16000, limits=MediaLimits())
+        first = 0
+        for length in lengths:
+            frame = sound_frame(samples[None, first : first + length], 0, rate, "mono")
+            frame.pts, first = None, first + length
+            sound.add(frame)
+        return sound.finish()
+
+    whole, cut = read(0.0), read(begin)
+    assert whole is not None
+    place = math.ceil(begin * 16000 - 1e-6)
+    rest = whole.samples[0, place:]
+    assert rest.shape[0] == (0 if cut is None else cut.samples.shape[1])
+    if cut is not None:
+        assert torch.equal(cut.samples[0], rest)

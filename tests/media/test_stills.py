@@ -288,7 +288,7 @@ def test_tiles_that_nothing_here_puts_together_are_refused(tmp_path: Path, monke
         tiles.append(tmp_path / f"{index}.avif")
         Image.new("RGB", (64, 64)).save(tiles[-1])
     (tmp_path / "grid.avif").write_bytes(avif_grid(tiles, 64))
-    monkeypatch.setattr(_load, "open_image", lambda file: None)  # as for HEIC without an opener
+    monkeypatch.setattr(_load, "open_image", lambda file, limits: None)  # as for HEIC without an opener
     with pytest.raises(MediaError, match=r"grid.avif: .*tiles.*pillow-heif"):
         load_media(tmp_path / "grid.avif")
 
@@ -296,7 +296,7 @@ def test_tiles_that_nothing_here_puts_together_are_refused(tmp_path: Path, monke
 def test_an_image_that_ffmpeg_reads_is_held_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from avfusion.media import _load
 
-    monkeypatch.setattr(_load, "open_image", lambda file: None)  # as for HEIC, DPX, OpenEXR
+    monkeypatch.setattr(_load, "open_image", lambda file, limits: None)  # as for HEIC, DPX, OpenEXR
     for suffix in ("avif", "png", "jpeg", "gif", "webp", "tiff", "bmp"):
         picture(width=64, height=64).save(tmp_path / f"a.{suffix}")
         assert load_media(tmp_path / f"a.{suffix}").video.spans.tolist() == [[[-math.inf, math.inf]]]

@@ -145,15 +145,18 @@ class Assembly:
         count = len(self._seen)
         if not self.is_over:
             before = self._spans_before(until)
-            count = sum(seen.place < before for seen in self._seen)
-        chosen = [seen for seen in self._seen[:count] if seen.place % every == 0]
+            count = sum(seen.place is None or seen.place < before for seen in self._seen)
+        chosen = [seen for seen in self._seen[:count] if seen.place is None or seen.place % every == 0]
         self._thinned += count - len(chosen)
         self._seen = self._seen[count:]
         if not chosen:
             return None
         _, height, width = chosen[0].pixels.shape
         check_pictures(len(chosen), height, width, self._limits)
-        spans = spans_of([seen.place for seen in chosen], self._frame_rate)
+        places = [seen.place for seen in chosen if seen.place is not None]
+        if not places:
+            return Video.from_image(chosen[0].pixels[None])
+        spans = spans_of(places, self._frame_rate)
         pixels = torch.stack([seen.pixels for seen in chosen])
         return Video(pixels[None], torch.ones(1, len(chosen), dtype=torch.bool), spans[None])
 
@@ -180,7 +183,7 @@ class Assembly:
     ) -> tuple[list[Seen], list[Heard], float]:
         """Of a stream what begins after a time, and how much does not: pictures, or seconds."""
         if stream == "visual":
-            kept = [one for one in seen if one.place / self._frame_rate >= time - TICK]
+            kept = [one for one in seen if one.place is None or one.place / self._frame_rate >= time - TICK]
             return kept, [*heard], len(seen) - len(kept)
         first = self._samples_before(time)
         parts = [_from(one, first) for one in heard if one.stop > first]

@@ -10,13 +10,16 @@ from typing import IO, NamedTuple
 import av
 from av import AudioStream, VideoStream
 from av.container import InputContainer
+from PIL import Image
 
 from avfusion.errors import InvalidTypeError, InvalidValueError, MediaError
 from avfusion.media._formats import DEVICES
 from avfusion.media._limits import MediaLimits, decoder_options, limit_stream
 from avfusion.media._opening import ANY_TEXT, MediaFile, open_container, open_file, shown
 from avfusion.media._sizes import CorrectedFile
+from avfusion.media._stills import open_image
 from avfusion.media._streams import choose_streams
+from avfusion.media.live.chunk import Stream
 from avfusion.media.live.network import OPTIONS, NetworkStream
 from avfusion.media.live.pipe import Pipe
 
@@ -32,7 +35,8 @@ class Opened(NamedTuple):
 
     Attributes:
         name: for messages.
-        container: what FFmpeg made of it.
+        container: what FFmpeg made of it; None for an image.
+        image: what Pillow made of it, or None.
         pictured: the pictures to read, or None.
         sounding: the sound to read, or None.
         file: what FFmpeg reads through Python, or None.
@@ -44,7 +48,8 @@ class Opened(NamedTuple):
     """
 
     name: str
-    container: InputContainer
+    container: InputContainer | None
+    image: Image.Image | None
     pictured: VideoStream | None
     sounding: AudioStream | None
     file: MediaFile | None
@@ -53,6 +58,12 @@ class Opened(NamedTuple):
     can_stop: bool
     stop: Callable[[], None]
     close: Callable[[], None]
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """What is read of it."""
+        shown: tuple[Stream, ...] = ("visual",) if self.pictured is not None or self.image is not None else ()
+        return (*shown, "audio") if self.sounding is not None else shown
 
 
 def open_source(
@@ -78,7 +89,8 @@ def open_source(
         raise InvalidValueError(f"format: must be one that this FFmpeg reads, found {format!r}")
     place = _place(source, format)
     options = dict(options or {})
-    container, file, pipe = None, None, None
+    container, image, file, pipe = None, None, None, None
+    pictured, sounding = None, None
     try:
         if isinstance(place, _Direct):
             container = av.open(
@@ -90,11 +102,16 @@ def open_source(
             )
         else:
             file, pipe = _file(place, timeout)
-            container = open_container(file, limits=limits, format=format, options=options)
-        pictured, sounding = choose_streams(container, video=video, audio=audio, audio_track=audio_track)
-        limit_stream(pictured, limits)
+            image = open_image(file, limits) if format is None and pipe is None else None
+            if image is None:
+                container = open_container(file, limits=limits, format=format, options=options)
+        if container is not None:
+            pictured, sounding = choose_streams(container, video=video, audio=audio, audio_track=audio_track)
+            limit_stream(pictured, limits)
+        elif not video:
+            raise MediaError("holds no audio (an image)")
     except (av.FFmpegError, OSError, MediaError) as error:
-        for opened in (container, pipe or file):
+        for opened in (container, image, pipe or file):
             if opened is not None:
                 opened.close()
         if isinstance(error, MediaError):
@@ -103,7 +120,9 @@ def open_source(
         raise MediaError(f"{name}: cannot be opened ({reason})") from error
 
     def close() -> None:
-        container.close()
+        for opened in (container, image):
+            if opened is not None:
+                opened.close()
         if pipe is not None:
             pipe.close()
         elif isinstance(place, Path) and file is not None:
@@ -112,7 +131,7 @@ def open_source(
     is_file = file is not None and pipe is None
     stop = _nothing if pipe is None else pipe.stop
     path = place if isinstance(place, Path) and is_file else None
-    return Opened(name, container, pictured, sounding, file, path, is_file, file is not None, stop, close)
+    return Opened(name, container, image, pictured, sounding, file, path, is_file, file is not None, stop, close)
 
 
 def is_timeout(error: BaseException) -> bool:

@@ -1,55 +1,36 @@
 """From a source that is open to pieces of pictures and sound, in a thread."""
 
-import threading
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import chain
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 from av import AudioFrame, FFmpegError, VideoFrame
+from PIL import Image
+from torch import Tensor
 
 from avfusion.errors import MediaError
 from avfusion.media._decoding import decode, packets_of
-from avfusion.media._limits import LimitError, MediaLimits
+from avfusion.media._limits import LimitError
 from avfusion.media._pictures import Pictures, Seen
 from avfusion.media._sound import Heard, Sound
-from avfusion.media._streams import beginning, first_frames, key_before
+from avfusion.media._stills import is_animated, read_animation, read_still
+from avfusion.media._streams import beginning, first_frames, is_image, key_before
 from avfusion.media._time import PREROLL, TICK, seconds
 from avfusion.media._timeline import Timeline
 from avfusion.media._truncation import Stated, bytes_are_missing
 from avfusion.media.live.backlog import Backlog, ClosedError, Piece
 from avfusion.media.live.chunk import FaultKind, LiveFault, Stream, merged
 from avfusion.media.live.opening import Opened, is_timeout
+from avfusion.media.live.shared import Kept, Start
 
 _AHEAD = 10.0  # seconds that a live clock may go ahead at once, beyond those that passed
 _FAR = 5.0  # seconds ahead from which looking for a place in a file is quicker than decoding up to it
 _STREAMS: dict[str, Stream] = {"video": "visual", "audio": "audio"}
-
-
-class Kept(NamedTuple):
-    """What is kept of pictures and sound."""
-
-    frame_rate: float
-    sample_rate: int
-    size: tuple[int, int] | None
-    limits: MediaLimits
-
-
-class Start:
-    """The moment that several sources call 0: when the first of them began to come."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._began: float | None = None
-
-    def since(self, now: float) -> float:
-        """Seconds from that moment."""
-        with self._lock:
-            self._began = now if self._began is None else self._began
-            return max(0.0, now - self._began)
 
 
 class Reader:
@@ -74,9 +55,11 @@ class Reader:
     ) -> None:
         self._opened, self._backlog, self._kept, self._clock, self._start = opened, backlog, kept, clock, start
         self._timeline = Timeline(ahead=min(0.999 * kept.limits.gap_seconds, 1e9) if opened.is_file else _AHEAD)
-        self._stated = Stated(opened.container)
+        self._stated = Stated(opened.container) if opened.container is not None else None
         self._zero = Fraction(0)
         self._pictures, self._sound = self._fresh()
+        self._still: Tensor | None = None  # the picture of an image file
+        self._count = 0  # of pictures that came
         self._kinds: dict[Stream, tuple[object, ...]] = {}
         self._faults: list[LiveFault] = []
         rate = opened.pictured.average_rate if opened.pictured is not None else None
@@ -88,23 +71,28 @@ class Reader:
         """Puts piece after piece, the last of each stream marked; the body of a thread."""
         error: BaseException | None = None
         try:
-            self._read()
+            try:
+                self._read()
+            finally:
+                self._opened.close()
         except ClosedError:
             return
-        except Exception as caught:  # noqa: BLE001  # it is raised where the chunks are taken
+        except BaseException as caught:  # noqa: BLE001  # it is raised where the chunks are taken
             error = caught
-        finally:
-            self._opened.close()
-        try:
+        with contextlib.suppress(ClosedError):
             self._end(self._finish() if error is None else error)
-        except ClosedError:
-            return
 
     def _read(self) -> None:
+        opened = self._opened
+        if opened.image is not None and not is_animated(opened.image):
+            self._still = self._look(opened.image)
+            if opened.file is not None:
+                opened.file.check()
+            return
         frames = self._frames()
-        streams = (self._opened.pictured is not None) + (self._opened.sounding is not None)
-        head = first_frames(frames, streams)
-        self._zero = beginning(self._opened.container, head)
+        head = first_frames(frames, len(opened.streams))
+        if opened.container is not None:
+            self._zero = beginning(opened.container, head)
         if self._start is not None:
             self._zero -= Fraction(self._start.since(self._clock()))
         self._pictures, self._sound = self._fresh()
@@ -113,6 +101,14 @@ class Reader:
                 self._collect(partial(self._see, frame), "video")
             else:
                 self._collect(partial(self._hear, frame), "audio")
+
+    def _look(self, image: Image.Image) -> Tensor:
+        """The picture of an image file, or as much of it as there is."""
+        try:
+            return read_still(image, self._kept.size)
+        except MediaError:
+            self._damaged("video")
+            return read_still(image, self._kept.size, partial=True)
 
     def _fresh(self) -> tuple[Pictures, Sound]:
         kept, limits = self._kept, self._kept.limits
@@ -132,7 +128,7 @@ class Reader:
             again = True
             while again:
                 again = False
-                for frame in decode(packets_of(opened.container, streams, self._stated), self._damaged):
+                for frame in self._decoded():
                     yield frame
                     if opened.file is not None:
                         opened.file.deadline.restart()  # it is for the next frame, not for whoever takes them
@@ -140,7 +136,8 @@ class Reader:
                         break
             if opened.file is not None:
                 opened.file.check()
-            self._stated.check(streams)
+            if self._stated is not None:
+                self._stated.check(streams)
             if opened.path is not None and bytes_are_missing(opened.path):
                 raise MediaError("is cut short: bytes are missing at its end")
         except MediaError as error:
@@ -152,10 +149,19 @@ class Reader:
             else:
                 self._fault("died", None, 0.0, f"broke off ({error.strerror})")
 
+    def _decoded(self) -> Iterator[VideoFrame | AudioFrame]:
+        opened = self._opened
+        if opened.image is not None:
+            return read_animation(opened.image)
+        assert opened.container is not None
+        assert self._stated is not None
+        return decode(packets_of(opened.container, (opened.pictured, opened.sounding), self._stated), self._damaged)
+
     def _goes_ahead(self) -> bool:
         """Goes to where a file is wanted next, if that is far from here and its index knows a way."""
         wanted = self._backlog.wanted
-        if not self._opened.is_file or wanted - self._now < _FAR:
+        container = self._opened.container
+        if container is None or not self._opened.is_file or wanted - self._now < _FAR:
             return False
         at, self._now = self._now, wanted  # once for each place that is wanted
         stream = self._opened.pictured or self._opened.sounding
@@ -163,7 +169,7 @@ class Reader:
         if known is None or known - self._zero < at + 1:
             return False
         try:
-            self._opened.container.seek(int(known * 1_000_000))
+            container.seek(int(known * 1_000_000))
         except FFmpegError:
             return False
         self._timeline.forget()
@@ -175,6 +181,7 @@ class Reader:
         if not self._fit(frame, "visual", seconds(frame.duration, frame.time_base) or Fraction(0)):
             return
         self._pictures.add(frame)
+        self._count += 1
         self._put("visual")
 
     def _hear(self, frame: AudioFrame) -> None:
@@ -221,6 +228,8 @@ class Reader:
 
     def _put(self, stream: Stream, *, ended: bool = False, error: BaseException | None = None) -> None:
         seen: Sequence[Seen] = self._pictures.take() if stream == "visual" else ()
+        if stream == "visual" and ended and self._still is not None:
+            seen = [Seen(None, self._still)]
         heard: Sequence[Heard] = self._sound.take() if stream == "audio" else ()
         watermark = (self._pictures if stream == "visual" else self._sound).watermark
         faults, self._faults = tuple(self._faults), []
@@ -228,15 +237,19 @@ class Reader:
 
     def _finish(self) -> BaseException | None:
         """Takes what the streams still hold; what is wrong with it, if that is no damage."""
-        for kind, close in (
-            ("video", partial(self._pictures.close, fallback_duration=self._picture_lasts)),
-            ("audio", self._sound.close),
-        ):
+        for kind, close in (("video", self._close_pictures), ("audio", self._sound.close)):
             try:
                 self._collect(close, kind)
-            except Exception as error:  # noqa: BLE001  # whoever takes the chunks would wait for ever
+            except BaseException as error:  # noqa: BLE001  # whoever takes the chunks would wait for ever
                 return error
         return None
+
+    def _close_pictures(self) -> None:
+        container = self._opened.container
+        if self._count == 1 and container is not None and is_image(container):
+            self._still = self._pictures.still().pixels[0, 0]
+        else:
+            self._pictures.close(fallback_duration=self._picture_lasts)
 
     def _collect(self, take: Callable[[], None], kind: str) -> None:
         """Does it, and takes what goes wrong in what was decoded for damage, but for limits."""
@@ -249,9 +262,14 @@ class Reader:
 
     def _end(self, error: BaseException | None) -> None:
         # Pictures last, because only now it is known how long the last is shown: so the last chunk is seldom empty.
-        streams: list[Stream] = ["audio"] if self._opened.sounding is not None else []
-        streams += ["visual"] if self._opened.pictured is not None else []
+        streams = self._opened.streams[::-1]
         faults = self._faults
         for stream in streams:
             self._faults = faults if stream == streams[-1] else []
-            self._put(stream, ended=True, error=error)
+            try:
+                self._put(stream, ended=True, error=error)
+            except ClosedError:
+                raise
+            except BaseException as caught:  # noqa: BLE001  # the end comes in any case
+                error = error or caught
+                self._backlog.put(Piece(stream, (), (), 0.0, 0.0, (), ended=True, error=error))

@@ -16,7 +16,8 @@ from avfusion.media.live.backlog import Backlog
 from avfusion.media.live.chunk import LiveChunk, LiveReport, Stream
 from avfusion.media.live.opening import Opened, Source, open_source
 from avfusion.media.live.pace import OnLag, Pace
-from avfusion.media.live.reader import Kept, Reader, Start
+from avfusion.media.live.reader import Reader
+from avfusion.media.live.shared import Kept, Start
 
 _FILE_WAIT = 30.0  # seconds by which the streams of a file may be apart: they are as they were written
 _LIVE_WAIT = 2.0
@@ -174,9 +175,10 @@ def open_live(
     """Opens a file, a camera, a microphone or a stream, to be taken in chunks as it comes.
 
     The chunks of a file, put together, are what :func:`load_media` gives for it, to the bit: the same pictures, spans
-    and samples. They are on one clock, whose 0 is the source's beginning. Times rule, not counts: a gap in the sound
-    becomes silence, sound that comes twice is taken once, and where the source's clock jumps, back or more than 10 s
-    ahead of what has passed, time goes on. Pictures of another size than the first's are given in its size.
+    and samples. A still image comes once, held over all time. They are on one clock, whose 0 is the source's beginning.
+    Times rule, not counts: a gap in the sound becomes silence, sound that comes twice is taken once, and where the
+    source's clock jumps, back or more than 10 s ahead of what has passed, time goes on. Pictures of another size than
+    the first's are given in its size.
 
     A file is played in real time, or with ``realtime=False`` as fast as it is taken. Anything else comes as it comes;
     with ``realtime=False`` it is made to wait, as a pipe can be. What is done when chunks are taken too slowly:
@@ -261,8 +263,8 @@ def open_live(
         raise
 
     backlog = Backlog(seconds=2 * chunk_seconds + (max_lag if live else _AHEAD), live=live)
-    streams: list[Stream] = ["visual"] if any(opened.pictured is not None for opened in inputs) else []
-    streams += ["audio"] if any(opened.sounding is not None for opened in inputs) else []
+    read = {stream for opened in inputs for stream in opened.streams}
+    streams: list[Stream] = [stream for stream in get_args(Stream) if stream in read]
     closed, start = threading.Event(), Start() if live and len(inputs) > 1 else None
     return LiveSource(
         inputs,

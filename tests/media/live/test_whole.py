@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avfusion.media import NetworkStream, load_media, open_live, write_video
-from avfusion.media.live.reader import Start
+from avfusion.media.live.shared import Start
 from tests.media.files import grey, tone, write
 from tests.media.live.helpers import Clock, assert_same, clip, kinds_of, pipe_of, settle
 

@@ -86,8 +86,10 @@ def check_sizes(container: InputContainer, limits: MediaLimits, error: FFmpegErr
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether there was no memory for Python, or for PyTorch, which raises a RuntimeError."""
-    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "enough memory" in str(error)
+    """Whether there was no memory for Python, for PyTorch, which raises a RuntimeError, or for a mapping."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return "allocate memory" in str(error) or "enough memory" in str(error)
 
 
 def check_picture(height: int, width: int, limits: MediaLimits) -> None:

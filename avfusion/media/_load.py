@@ -120,7 +120,7 @@ def load_media(
         raise MediaError(f"{name}: {error}") from error.__cause__
     except av.FFmpegError as error:
         raise MediaError(f"{name}: cannot be read, it is broken or no media file{reason(error)}") from error
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not is_out_of_memory(error):
             raise
         raise MediaError(f"{name}: asks for more memory than there is; smaller limits=... tell that at once") from error

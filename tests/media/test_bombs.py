@@ -1,5 +1,6 @@
 """What little data asks for is known, and refused, before there is memory for it."""
 
+import errno
 import math
 import subprocess
 import sys
@@ -181,3 +182,16 @@ def test_limits_are_positive_numbers(name: str) -> None:
             MediaLimits(**{name: wrong})
     with pytest.raises(InvalidTypeError, match=r"^limits: must be MediaLimits, found dict"):
         load_media("clip.mp4", limits={name: 1.0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "none"), RuntimeError("can't allocate memory")])
+def test_no_memory_is_told_however_it_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def ask(*sizes: object, **options: object) -> None:
+        raise error
+
+    (tmp_path / "a.png").write_bytes(png(8, 8, 8))
+    monkeypatch.setattr("avfusion.media._load.read_still", ask)
+    with pytest.raises(MediaError, match=r"a.png: asks for more memory than there is"):
+        load_media(tmp_path / "a.png")

@@ -50,6 +50,7 @@ CODECS = [  # suffix, of pictures, of sound, options
 ]
 GOPS = [(1, 0, False), (12, 2, False), (12, 2, True), (250, 2, False)]  # pictures, of them B, open or closed
 OFFSETS = [0.0, 1.0, 100.0]
+_ORDERED = ("libx264", "mpeg4", "mpeg2video", "mpeg1video")  # codecs that know B pictures
 FRAMES, RATE = 50, 25
 
 
@@ -104,9 +105,10 @@ def films() -> Films:
 
 
 def film(films: Films, folder: Path, which: int, kind: int, at: float) -> tuple[Path, Media]:
+    suffix, *codecs, options = CODECS[which]
+    kind = kind if codecs[0] in _ORDERED else 0
     key = which, kind, at
     if key not in films:
-        suffix, *codecs, options = CODECS[which]
         path = write_film(folder / f"{which}_{kind}_{at}.{suffix}", (codecs[0], codecs[1]), options, kind, at)
         films[key] = path, load_media(path, frame_rate=None)
     return films[key]
@@ -163,6 +165,11 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Media, 
     return made
 
 
+@pytest.fixture(scope="module")
+def unheard(joined: list[tuple[Path, Media, Media]]) -> list[Media]:
+    return [load_media(path, frame_rate=None, audio=False) for path, *_ in joined]
+
+
 def test_recordings_after_one_another_are_read_as_one(joined: list[tuple[Path, Media, Media]]) -> None:
     assert len(joined) == 5
     for _, media, part in joined:
@@ -178,12 +185,12 @@ def test_recordings_after_one_another_are_read_as_one(joined: list[tuple[Path, M
 @drawn
 @given(which=st.integers(0, 4), start=st.floats(0.0, 3.9), length=st.floats(0.05, 4.0))
 def test_a_cut_of_joined_recordings_is_the_slice_too(
-    joined: list[tuple[Path, Media, Media]], which: int, start: float, length: float
+    joined: list[tuple[Path, Media, Media]], unheard: list[Media], which: int, start: float, length: float
 ) -> None:
-    path, whole, _ = joined[which]
+    path, whole = joined[which][0], unheard[which]
     spans = whole.video.spans[0]
     inside = (spans[:, 1] > start + 1e-5) & (spans[:, 0] < start + length - 1e-5)
-    cut = load_media(path, frame_rate=None, start=start, end=start + length)
+    cut = load_media(path, frame_rate=None, start=start, end=start + length, audio=False)
     assert torch.equal(cut.video.pixels[0], whole.video.pixels[0, inside])
 
 

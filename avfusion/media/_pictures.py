@@ -140,8 +140,8 @@ class Pictures:
         self.done = True
         if self._shown is None or self.first is None or self.first >= self._length:
             return
-        if self.end <= self.since:
-            self.end = self.since + fallback_duration
+        if self.end - self.since <= TICK:
+            self.end = self.since + max(fallback_duration, 2 * TICK)
         self.end = min(self.end, self._length)
         if self.end <= TICK:
             return

@@ -60,6 +60,7 @@ class Reader:
         self._pictures, self._sound = self._fresh()
         self._still: Tensor | None = None  # the picture of an image file
         self._count = 0  # of pictures that came
+        self._is_image = False
         self._kinds: dict[Stream, tuple[object, ...]] = {}
         self._faults: list[LiveFault] = []
         rate = opened.pictured.average_rate if opened.pictured is not None else None
@@ -92,6 +93,7 @@ class Reader:
         frames = self._frames()
         head = first_frames(frames, len(opened.streams))
         if opened.container is not None:
+            self._is_image = is_image(opened.container)
             self._zero = beginning(opened.container, head)
         if self._start is not None:
             self._zero -= Fraction(self._start.since(self._clock()))
@@ -245,8 +247,7 @@ class Reader:
         return None
 
     def _close_pictures(self) -> None:
-        container = self._opened.container
-        if self._count == 1 and container is not None and is_image(container):
+        if self._count == 1 and self._is_image:
             self._still = self._pictures.still().pixels[0, 0]
         else:
             self._pictures.close(fallback_duration=self._picture_lasts)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from avfusion import MediaError
 from avfusion.media import MediaLimits, load_media, open_live
-from tests.media.files import tone, write
+from tests.media.files import grey, tone, write
 from tests.media.live.helpers import assert_same, pipe_of
 
 drawn = settings(
@@ -106,6 +106,14 @@ def test_a_still_from_a_pipe_is_held(tmp_path: Path) -> None:
     with pipe_of((tmp_path / "a.png").read_bytes()) as pipe, open_live(pipe, realtime=False) as live:
         chunks = list(live)
     assert_same(chunks, load_media(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "avi", "ts", "gif"])
+def test_one_picture_is_the_same_in_chunks(tmp_path: Path, suffix: str) -> None:
+    codec = {"gif": {"video_codec": "gif", "pixel_format": "gray"}}.get(suffix, {})
+    path = write(tmp_path / f"a.{suffix}", pixels=grey([90]), times=[0.0], **codec)
+    with open_live(path, realtime=False) as live:
+        assert_same(list(live), load_media(path))
 
 
 def test_a_broken_still_is_told(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def look_up(table: Any, input_ids: Tensor) -> Tensor:
         return table(input_ids)
     if weight.requires_grad and torch.is_grad_enabled():
         raise InvalidValueError(
-            "language_model: its table of input embeddings must be frozen where it is sharded by itself, found it "
-            "trained; fully_shard the table too (language_model.get_input_embeddings()), or the whole model alone"
+            "language_model: its table of input embeddings must be frozen where the language model is sharded by "
+            "itself, found it trained; fully_shard its layers, then the whole model, which shards the table too"
         )
     return functional_call(table, {"weight": weight.full_tensor()}, (input_ids,))

@@ -1,6 +1,7 @@
 """A row of a batch under every logits processor is the row alone; text alone is what the language model gives."""
 
 import inspect
+import random
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -177,12 +178,32 @@ def test_a_row_is_what_it_is_alone(
         llm.generation_config = own
 
 
-def test_repetition_penalty_does_not_see_the_batch(assemblies: Any) -> None:
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("penalty", [1.05, 1.5])
+def test_repetition_penalty_does_not_see_the_batch(assemblies: Any, penalty: float, saved: bool) -> None:
     """The example: a left-padded row's first new tokens were taken for padding and not penalised."""
-    rows = [Row([3], [4], 20), Row([], [5], 3), Row([6, 7, 3], [5, 4, 3, 6], 0)]
-    options = {"repetition_penalty": 1.5, "max_new_tokens": 12, "min_new_tokens": 12}
-    together = answers(assemblies["llama"], rows, [0, 1, 2], options)
-    assert together == [answers(assemblies["llama"], [row], [place], options)[0] for place, row in enumerate(rows)]
+    drawn = random.Random(0)
+    batches = [
+        [
+            Row(
+                drawn.choices(range(3, 8), k=drawn.randrange(4)), drawn.choices(range(3, 8), k=drawn.randrange(1, 5)), n
+            )
+            for n in drawn.choices([0, 3, 12, 20], k=4)
+        ]
+        for _ in range(3)
+    ]
+    model, options = assemblies["llama"], {"max_new_tokens": 10, "min_new_tokens": 10}
+    own = model.language_model.generation_config
+    if saved:
+        model.language_model.generation_config = GenerationConfig(**own.to_diff_dict(), repetition_penalty=penalty)
+    else:
+        options["repetition_penalty"] = penalty
+    try:
+        for rows in batches:
+            alone = [answers(model, [row], [place], options)[0] for place, row in enumerate(rows)]
+            assert answers(model, rows, [0, 1, 2, 3], options) == alone
+    finally:
+        model.language_model.generation_config = own
 
 
 def test_prefix_function_is_told_the_row_of_the_batch(assemblies: Any) -> None:

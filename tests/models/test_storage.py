@@ -21,6 +21,7 @@ from peft import (
     get_peft_model,
 )
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
 from avfusion import AudioVisualConnector, CheckpointError, InvalidTypeError, InvalidValueError, SlidingWindowProjector
 from avfusion.models import AudioVisualLanguageModel, prepare_inputs
@@ -407,6 +408,31 @@ def test_every_kind_of_adapter_comes_back(
     loaded = AudioVisualLanguageModel.from_pretrained(tmp_path, **base, **encoders(model))
     for found, wanted in zip(ask(loaded, tokenizer, clips), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:bitsandbytes")
+@pytest.mark.parametrize("bits", [4, 8])
+def test_quantised_base_under_an_adapter(make_model: Any, make_connector: Any, tmp_path: Path, bits: int) -> None:
+    """Its first use repacks it on a CPU, which is no change; when asked it is saved under its own names."""
+    size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=64, **size)).save_pretrained(tmp_path / "base")
+    config = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8)
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", quantization_config=config, device_map="cpu")
+    names = set(base.state_dict())
+    connector = make_connector()
+    qformer = connector.projector.window_encoder
+    connector.projector = SlidingWindowProjector(window_encoder=qformer, window_frames=3, llm_dim=64)
+    model = make_model(language_model=base.requires_grad_(False), connector=connector)
+    model.language_model = lora_of(model.language_model).eval()
+    with torch.no_grad():
+        expected = model(torch.tensor([[3, 4]])).logits
+    model.save_pretrained(tmp_path / "adapter alone")
+    assert not (tmp_path / "adapter alone" / "language_model").exists()
+    model.save_pretrained(tmp_path / "both", save_language_model=True)
+    assert set(load_file(tmp_path / "both" / "language_model" / "model.safetensors")) == names
+    again = AudioVisualLanguageModel.from_pretrained(tmp_path / "both", connector=connector, **encoders(model))
+    with torch.no_grad():
+        torch.testing.assert_close(again(torch.tensor([[3, 4]])).logits, expected, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from avfusion import InvalidValueError, PlaceholderError
@@ -120,6 +121,26 @@ def test_a_wrapper_changes_nothing(
     model.gradient_checkpointing_enable()
     assert model.is_activation_checkpointing
     model.gradient_checkpointing_disable()
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_language_model_alone_may_be_sharded(
+    make_model: Any, language_models: Any, media: Any, trained: bool
+) -> None:
+    model, clips = make_model(), media([5, 3], [200, 0]).batch()
+    model.language_model.requires_grad_(trained)
+    counts = model.num_placeholders(**clips).tolist()
+    ids = torch.tensor([[0] * (max(counts) - count) + [2] * count + [4, 5] for count in counts])
+    mask = (ids > 0).long()
+    expected = model(ids, mask, **clips).logits
+    answer = model.generate(ids, mask, **clips, max_new_tokens=2)
+    fully_shard(model.language_model)
+    if trained:
+        with pytest.raises(InvalidValueError, match="language_model: its table of input embeddings must be frozen"):
+            model(ids, mask, **clips)
+        return
+    torch.testing.assert_close(model(ids, mask, **clips).logits, expected)
+    assert torch.equal(model.generate(ids, mask, **clips, max_new_tokens=2), answer)
 
 
 def test_tokens_may_be_trained_in_an_adapter(make_model: Any, language_models: Any, tokenizer: Any, media: Any) -> None:

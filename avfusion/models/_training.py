@@ -49,6 +49,10 @@ class TrainedModel(StoredModel):
         """The language model's loss type, which Trainer uses to count labels."""
         return getattr(base_model(self.language_model), "loss_type", None)
 
+    def add_model_tags(self, tags: list[str] | str) -> None:
+        """Adds tags to the language model's card, as trl's trainers do."""
+        base_model(self.language_model).add_model_tags(tags)
+
     @property
     def is_activation_checkpointing(self) -> bool:
         """Whether any part recomputes its activations."""

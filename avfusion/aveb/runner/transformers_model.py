@@ -9,6 +9,7 @@ import torch
 from avfusion.aveb.requests import Request
 from avfusion.errors import InvalidValueError
 from avfusion.media import load_media
+from avfusion.models import rowwise_options
 
 KINDS = ("image", "video", "audio")
 _HANDLED_BY = {"image": "image_processor", "video": "video_processor", "audio": "feature_extractor"}
@@ -96,7 +97,9 @@ class TransformersAnswerer:
         for key, value in inputs.items():
             if torch.is_floating_point(value):
                 inputs[key] = value.to(self.model.dtype)
-        tokens = self.model.generate(**inputs, **self.generation)[:, inputs["input_ids"].shape[1] :]
+        text = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        options = rowwise_options(self.model, **text, with_ids=True, **self.generation)
+        tokens = self.model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
         said = self.processor.batch_decode(tokens, skip_special_tokens=True)
         return [text.strip() for text in said]
 

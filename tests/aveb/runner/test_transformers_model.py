@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    GenerationConfig,
     PreTrainedTokenizerFast,
     Qwen2AudioConfig,
     Qwen2AudioForConditionalGeneration,
@@ -124,6 +125,21 @@ def test_pictures_and_videos(seeing: TransformersAnswerer, files: Path, tmp_path
     alone = said(seeing, videos, tmp_path / "3")
     assert said(seeing, videos, tmp_path / "4", batch_size=3) == alone
     assert len(said(seeing, images, tmp_path / "5", blind=True)) == 2
+
+
+def test_a_logits_processor_does_not_see_the_batch(seeing: TransformersAnswerer, files: Path, tmp_path: Path) -> None:
+    """Rows of a batch differ in length; padding is no text that was said."""
+    records = [
+        Record(id=str(index), task="vqa", image=files / "a.png", references=("a",), question=question)
+        for index, question in enumerate(["What?", "What is it, and where does it stand?", "Who is here?"])
+    ]
+    own = seeing.model.generation_config
+    likely = {"sequence_bias": {(0,): 5.0}, "no_repeat_ngram_size": 1}  # the token that pads is said, but once
+    seeing.model.generation_config = GenerationConfig(**{**own.to_diff_dict(), **likely})
+    try:
+        assert said(seeing, records, tmp_path / "2", batch_size=3) == said(seeing, records, tmp_path / "1")
+    finally:
+        seeing.model.generation_config = own
 
 
 def test_what_is_seen_is_what_is_in_the_span_at_the_rate(seeing: TransformersAnswerer, files: Path) -> None:

@@ -31,6 +31,7 @@ class WindowGroup(NamedTuple):
 
     def chunks(self, size: int) -> Iterator["WindowGroup"]:
         """The group in parts of at most ``size`` windows."""
+        size = max(min(size, self.windows.shape[0]), 1)  # split takes no number above 64 bits
         for windows, frames in zip(self.windows.split(size), self.frames.split(size), strict=True):
             yield WindowGroup(windows, frames, self.whole)
 

@@ -37,7 +37,7 @@ def test_all_eleven_tasks_are_run_and_reported(out: Path) -> None:
             assert len(read_answers(out / name / f"{task}.jsonl")) == SMOKE.test_items
     report = (out / "report" / "report.md").read_text()
     assert "| model | blind |" in report
-    assert len(report.splitlines()) == 2 + len(MAKERS)
+    assert sum(line.startswith("|") for line in report.splitlines()) == 2 + len(MAKERS)
     assert (out / "report" / "report.html").read_text().count("<svg") == 1
     assert results["seconds"].keys() == {
         "files",

@@ -42,7 +42,7 @@ class ClipReading:
 
     @property
     def media_options(self) -> dict[str, Any]:
-        """Rates and size at which media are read: options of :func:`~avfusion.media.load_media`."""
+        """Rates and size at which media are read, as options of :func:`~avfusion.media.load_media`."""
         size = tuple(self.size) if isinstance(self.size, list) else self.size
         return {"frame_rate": self.frame_rate, "sample_rate": self.sample_rate, "size": size}
 

@@ -159,7 +159,7 @@ class AudioVisualProcessor(ClipPreparing, ClipReading, ProcessorMixin):
             **kwargs: for the template.
 
         Returns:
-            The model's inputs. Conversations with equal media share a clip: ``media_index`` tells which.
+            The model's inputs. Conversations with equal media share a clip; ``media_index`` says which.
 
         Raises:
             InvalidValueError: messages that make no sense, or that the template refuses.

@@ -1,6 +1,7 @@
 """Opening a path as that one file: neither its name nor its content makes FFmpeg open another."""
 
 import errno
+import gc
 import io
 import math
 import os
@@ -32,6 +33,11 @@ _KINDS = (
 ANY_TEXT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 # Nothing but the file itself is opened, by whatever way a demuxer may try.
 _ALONE = {"format_whitelist": READ, "protocol_whitelist": "", "enable_drefs": "0", "use_absolute_path": "0"}
+
+# Decoders and filters of a parent process may wait for its garbage collector when it forks. Freed in the child, they
+# would wait without end for threads that it lacks; so there they are left alone.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 class Deadline:

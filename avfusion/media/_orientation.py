@@ -1,11 +1,15 @@
 """Decoded pictures to pixels, the right way up."""
 
 import struct
+import threading
 from fractions import Fraction
+from typing import Any
 
+import av
 import torch
 from av import VideoFrame
 from av.filter import Graph
+from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 Matrix = tuple[int, int, int, int]  # a b c d: a source pixel (x, y) is shown at (a x + c y, b x + d y)
@@ -18,7 +22,7 @@ def to_tensor(frame: VideoFrame, size: tuple[int, int] | None, matrix: Matrix) -
     height, width = size or (None, None)
     if turned:
         height, width = width, height
-    frame = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC")
+    frame = _as_rgb(frame, width, height)
     plane = frame.planes[0]
     rows = torch.frombuffer(bytearray(plane), dtype=torch.uint8).view(-1, plane.line_size)
     pixels = rows[: frame.height, : frame.width * 3].view(frame.height, frame.width, 3).permute(2, 0, 1)
@@ -26,6 +30,22 @@ def to_tensor(frame: VideoFrame, size: tuple[int, int] | None, matrix: Matrix) -
         pixels, a, d = pixels.transpose(1, 2), c, b
     flips = [axis for axis, sign in ((2, a), (1, d)) if sign < 0]
     return pixels.flip(flips).contiguous()
+
+
+_OWN = threading.local()
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}  # before, there is one
+
+
+def _as_rgb(frame: VideoFrame, width: int | None, height: int | None) -> VideoFrame:
+    """Converted in this thread, by a converter of its own.
+
+    The one that PyAV 19 shares among frames has threads, which a forked process lacks and waits for without end.
+    """
+    if not hasattr(_OWN, "reformatter"):
+        _OWN.reformatter = VideoReformatter()
+    return _OWN.reformatter.reformat(
+        frame, width=width, height=height, format="rgb24", interpolation="BICUBIC", **_ONE_THREAD
+    )
 
 
 def display_matrix(frame: VideoFrame) -> Matrix:

@@ -1,8 +1,11 @@
 """Which picture is taken for which time, and that it is the right way up."""
 
+import gc
 import math
+import multiprocessing
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -256,3 +259,25 @@ def test_no_sound_is_read_unless_asked_for(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.mp4", grey([30, 200]), 2.0, tone(440, 1.0, 16000))
     assert load_media(tmp_path / "clip.mp4", audio=False).waveform is None
     assert load_media(tmp_path / "clip.mp4", video=False).video is None
+
+
+def _read_in_child(path: str, found: Any) -> None:
+    gc.collect()
+    found.put(levels_of(load_media(path).video.pixels[0]))
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12 warns of forks beside threads
+def test_a_forked_process_reads_what_its_parent_has_read(tmp_path: Path) -> None:
+    """As the workers of a DataLoader do."""
+    path = str(tmp_path / "clip.mp4")
+    write_video(path, grey([60] * 4, 240, 320), 2.0, tone(440, 2.0, 16000))
+    wanted = levels_of(load_media(path, sample_rate=8000).video.pixels[0])
+    context = multiprocessing.get_context("fork")
+    found = context.SimpleQueue()
+    child = context.Process(target=_read_in_child, args=(path, found), daemon=True)
+    child.start()
+    child.join(60.0)
+    waits = child.is_alive()
+    child.kill()
+    assert not waits
+    assert found.get() == wanted

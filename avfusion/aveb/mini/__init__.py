@@ -5,9 +5,10 @@
 
 try:
     import av as _av  # noqa: F401
+    import numpy as _numpy  # noqa: F401
     import PIL.Image as _Image  # noqa: F401
 except ImportError as error:
-    raise ImportError("avfusion.aveb.mini needs Pillow and PyAV: pip install avfusion[aveb]") from error
+    raise ImportError("avfusion.aveb.mini needs NumPy, Pillow and PyAV: pip install avfusion[aveb]") from error
 
 from avfusion.aveb.mini.generating import MAKERS, SPLITS, generate
 from avfusion.aveb.mini.items import LEVELS, Difficulty

@@ -5,7 +5,7 @@
 
 try:
     import av as _av  # noqa: F401
-    import numpy as _numpy  # noqa: F401
+    import numpy as _np  # noqa: F401, ICN001
     import PIL.Image as _Image  # noqa: F401
 except ImportError as error:
     raise ImportError("avfusion.aveb.mini needs NumPy, Pillow and PyAV: pip install avfusion[aveb]") from error

@@ -42,11 +42,13 @@ class StreamingEncoderState(NamedTuple):
     Attributes:
         audio: the audio encoders' states, in their order.
         connector: the connector's.
+        watermark: ``(1,)`` seconds up to which frames have been finalised, float64; ``-inf`` before the first.
         ended: ``(1,)`` bool: whether nothing more may come.
     """
 
     audio: tuple[Any, ...]
     connector: Any
+    watermark: Float[Tensor, " 1"]
     ended: Bool[Tensor, " 1"]
 
 

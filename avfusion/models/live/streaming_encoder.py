@@ -77,6 +77,7 @@ class StreamingEncoder:
         return StreamingEncoderState(
             audio=tuple(encoder.initial_state(1) for encoder in self.audio_encoders.values()),
             connector=self.connector.initial_state(1, streams=self.names, max_wait=self.max_wait),
+            watermark=torch.tensor([-torch.inf], dtype=torch.float64),
             ended=torch.tensor([False]),
         )
 
@@ -113,7 +114,10 @@ class StreamingEncoder:
             end=end.to(like.device),
             **self.conditioning,
         )
-        return out, StreamingEncoderState(tuple(audio), connector, end)
+        # A connector whose clip has ended stands at the next clip's beginning: the last window tells how far it came.
+        last = out.finished.spans[out.finished.mask] if ended else connector.synchroniser.anchor.end
+        reached = torch.cat([state.watermark, last.flatten().to(state.watermark)]).amax(0, keepdim=True)
+        return out, StreamingEncoderState(tuple(audio), connector, reached, end)
 
     def partial(self, state: StreamingEncoderState) -> LLMEmbeddings:
         """The last window as it stands."""
@@ -127,7 +131,7 @@ class StreamingEncoder:
 
     def watermark(self, state: StreamingEncoderState) -> float:
         """Seconds up to which frames are finalised."""
-        return float(state.connector.synchroniser.anchor.end)
+        return float(state.watermark)
 
     def _check_media(self, video: object, waveform: object) -> None:
         kinds: list[tuple[str, Any, Any, bool]] = [

@@ -270,6 +270,25 @@ def test_what_is_returned() -> None:
     assert session.delay == 0.75
 
 
+@pytest.mark.parametrize("frames", range(1, 8))
+@pytest.mark.parametrize("last", ["with media", "alone", "alone, known of before"])
+def test_the_watermark_stays_where_the_clip_ended(frames: int, last: str) -> None:
+    """Whether the end finishes a window, a partial one, or none, because all frames were finalised before."""
+    session, clip = tiny.session(tiny.model()), tiny.Clip(frames)
+    seconds = frames / 2
+    if last == "with media":
+        watched = session.watch(**clip.until(seconds), ended=True)
+    else:
+        known = {"audio": torch.inf, "visual": torch.inf} if "known" in last else {}
+        before = session.watch(**clip.until(seconds), watermark=known).watermark
+        watched = session.watch(ended=True)
+        assert watched.watermark >= before
+    assert watched.watermark == seconds
+    again = tiny.session(session.model)
+    again.restore(session.snapshot())
+    assert torch.equal(again.snapshot()["encoder.watermark"], torch.tensor([seconds], dtype=torch.float64))
+
+
 REFUSED: dict[str, tuple[Callable[[LiveSession], Any], type[Exception], str]] = {
     "kind": (lambda s: s.watch(torch.rand(1, 1, 3, 2, 2)), InvalidTypeError, r"video: must be an avfusion.Video"),
     "batch": (

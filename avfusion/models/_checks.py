@@ -1,15 +1,17 @@
 """What the assembled model refuses."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from avfusion.errors import InvalidTypeError, InvalidValueError, PlaceholderError
-from avfusion.models._features import VISUAL, input_dims
+from avfusion.models._features import VISUAL
 from avfusion.models._wrappers import embedding_dim, is_peft, unwrap
 from avfusion.models.prompts import IGNORED
-from avfusion.modules import DiversityLoss
+from avfusion.modules import AudioVisualConnector, DiversityLoss
+from avfusion.types import RegularAudioEncoder, VisualEncoder
 
 
 def check_parts(
@@ -19,30 +21,51 @@ def check_parts(
     visual_encoder: Any,
     diversity_loss: Any,
 ) -> None:
-    """Refuses parts that do not fit each other."""
+    """Refuses parts that do not fit each other, in one error that names every misfit."""
     encoders = dict(audio_encoders) if visual_encoder is None else {VISUAL: visual_encoder, **audio_encoders}
     for name, part in {"language_model": language_model, "connector": connector, **encoders}.items():
         if not isinstance(part, nn.Module):
             raise InvalidTypeError(f"{name}: must be an nn.Module, found {type(part).__name__}")
     if diversity_loss is not None and not isinstance(diversity_loss, DiversityLoss):
         raise InvalidTypeError(f"diversity_loss: must be a DiversityLoss, found {type(diversity_loss).__name__}")
-    if diversity_loss is not None and diversity_loss.reduction != "mean":
-        raise InvalidValueError(f'diversity_loss: reduction must be "mean", found {diversity_loss.reduction!r}')
-    if VISUAL in audio_encoders:
-        raise InvalidValueError(f"audio_encoders: {VISUAL!r} is the video's own name; use visual_encoder")
     check_adapters(language_model)
+    found = []
+    if diversity_loss is not None and diversity_loss.reduction != "mean":
+        found.append(f'diversity_loss: reduction must be "mean", found {diversity_loss.reduction!r}')
+    if VISUAL in audio_encoders:
+        found.append(f"audio_encoders: {VISUAL!r} is the video's own name; use visual_encoder")
     wanted = embedding_dim(language_model)
     if connector.llm_dim != wanted:
-        raise InvalidValueError(f"connector: llm_dim must be the language model's {wanted}, found {connector.llm_dim}")
-    dims = input_dims(connector)
-    if dims is None:
+        found.append(f"connector: llm_dim must be the language model's {wanted}, found {connector.llm_dim}")
+    if isinstance(connector, AudioVisualConnector):
+        for name, encoder in encoders.items():
+            found += _encoder_misfits(name, encoder, connector)
+    if found:
+        raise InvalidValueError("; ".join(found))
+
+
+def _encoder_misfits(name: str, encoder: Any, connector: AudioVisualConnector) -> Iterator[str]:
+    """Why a connector cannot take an encoder's tokens."""
+    synchroniser = connector.synchroniser
+    dims = {**synchroniser.dims, **connector.input_dims}
+    if name not in dims:
+        argument = "visual_encoder" if name == VISUAL else "audio_encoders"
+        yield f"{argument}: must be among the connector's {sorted(dims)}, found {name!r}"
         return
-    for name, encoder in encoders.items():
-        if name not in dims:
-            raise InvalidValueError(f"audio_encoders: must be among the connector's {sorted(dims)}, found {name!r}")
-        if encoder.output_dim != dims[name]:
-            raise InvalidValueError(
-                f"{name}: output_dim must be the connector's {dims[name]}, found {encoder.output_dim}"
+    if not hasattr(encoder, "output_dim"):
+        yield f"{name}: must have output_dim, the width of its tokens, found {type(encoder).__name__} without"
+    elif encoder.output_dim != dims[name]:
+        yield f"{name}: output_dim must be the connector's {dims[name]}, found {encoder.output_dim}"
+    slots, rate = synchroniser.slots[name], synchroniser.frame_rate
+    if name == VISUAL and isinstance(encoder, VisualEncoder) and encoder.tokens_per_frame > slots:
+        yield f"{name}: must have at most the connector's {slots} tokens a frame, found {encoder.tokens_per_frame}"
+    if name != VISUAL and isinstance(encoder, RegularAudioEncoder):
+        # Frames that follow each other hold this many on average, so that some frame holds at least as many.
+        tokens = math.ceil(encoder.rate / rate - 1e-9) * encoder.tokens_per_step
+        if tokens > slots:
+            yield (
+                f"{name}: must have at most the connector's {slots} tokens a frame of {1 / rate:g} s, found {tokens} "
+                f"of an encoder of {encoder.rate * encoder.tokens_per_step:g} tokens a second"
             )
 
 

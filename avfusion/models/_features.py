@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from avfusion.errors import InvalidValueError
 from avfusion.models.merge import select_rows
-from avfusion.modules import AudioVisualConnector
-from avfusion.types import Frames, TokenStream, Video, Waveform
+from avfusion.modules import AudioVisualConnector, is_sharded
+from avfusion.types import Frames, LLMEmbeddings, TokenStream, Video, Waveform
 
 VISUAL = "visual"
 
@@ -75,6 +75,22 @@ def empty_features(connector: Any, encoders: Mapping[str, Any], batch: int) -> d
         raise InvalidValueError("features: must be given, this model has no encoders")
     name, dim = next(iter(dims.items()))
     return {name: Frames.empty(batch, 1, dim) if name == VISUAL else TokenStream.empty(batch, dim)}
+
+
+def runs_without_clips(connector: nn.Module) -> bool:
+    """Whether the connector must run for a batch of text alone.
+
+    Its trained parameters then get zero gradients, and every process calls a sharded connector equally often.
+    """
+    trained = torch.is_grad_enabled() and any(value.requires_grad for value in connector.parameters())
+    return trained or is_sharded(connector)
+
+
+def no_embeddings(rows: int, llm_dim: int) -> LLMEmbeddings:
+    """What a connector gives for rows without a clip: no position."""
+    nothing = torch.zeros(rows, 0, llm_dim)
+    spans = torch.zeros(rows, 0, 2, dtype=torch.float64)
+    return LLMEmbeddings(nothing, torch.zeros(rows, 0, dtype=torch.bool), spans, torch.zeros(0, 1, llm_dim))
 
 
 def place(connector: nn.Module, features: Mapping[str, Frames | TokenStream]) -> dict[str, Frames | TokenStream]:

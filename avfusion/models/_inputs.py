@@ -16,8 +16,10 @@ from avfusion.models._features import (
     count_positions,
     empty_features,
     layout,
+    no_embeddings,
     num_clips,
     place,
+    runs_without_clips,
     select_features,
 )
 from avfusion.models._training import TrainedModel
@@ -145,6 +147,8 @@ class ListeningModel(TrainedModel):
             check_index(media_index, clips or 0, rows)
         elif clips not in (None, rows):
             raise InvalidValueError(f"media_index: must be given for {clips} clips and {rows} rows, found None")
+        if clips is None and not runs_without_clips(self.connector):
+            return self.embed(input_ids, no_embeddings(rows, self.connector.llm_dim)), None
         if clips is None or media_index is None:
             embeddings = self.connect(features, batch=rows, **guide)
             return self.embed(input_ids, embeddings), embeddings

@@ -1,6 +1,6 @@
 """What transformers' Trainer and accelerate ask of a model."""
 
-from typing import Any
+from typing import Any, Self
 
 from avfusion.encoders._checkpointing import disable_checkpointing, enable_checkpointing
 from avfusion.errors import InvalidValueError
@@ -33,6 +33,18 @@ class TrainedModel(StoredModel):
             for tensor in unchanged(part, self.given_checksums[name]).values()
         }
         return {name for name, value in self.named_parameters(remove_duplicate=False) if id(value) in same}
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode as ``nn.Module`` does; connector and encoders of which nothing is trained stay in eval mode.
+
+        Freeze first: the mode of a part that is frozen later changes with the next call.
+        """
+        super().train(mode)
+        for part in (self.connector, *self.encoders.values()):
+            parameters = list(part.parameters())
+            if parameters and not any(value.requires_grad for value in parameters):
+                part.eval()
+        return self
 
     @property
     def config(self) -> Any:

@@ -1,4 +1,6 @@
 import itertools
+import math
+import re
 from typing import Any
 
 import pytest
@@ -430,6 +432,90 @@ def test_misfitting_parts_are_refused(make_model: Any, make_connector: Any, lang
     ]:
         with pytest.raises(error, match=message):
             make_model(**parts)
+
+
+class Regular(nn.Module):
+    """An encoder of sound that tells its rate."""
+
+    def __init__(self, rate: float, tokens_per_step: int = 1, output_dim: int = 6) -> None:
+        super().__init__()
+        self.rate, self.tokens_per_step, self.output_dim = rate, tokens_per_step, output_dim
+
+    def forward(self, waveform: Waveform) -> TokenStream:
+        raise AssertionError("only what it tells of itself is looked at")
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rate=st.floats(0.5, 60.0), steps=st.integers(1, 4), first=st.integers(3, 6))
+def test_an_encoder_is_refused_exactly_where_clips_would_fail(
+    make_model: Any, make_connector: Any, rate: float, steps: int, first: int
+) -> None:
+    """8 slots a frame: an encoder that is refused fails on some clip of its own rate, wherever its first token is."""
+    connector, ear = make_connector(), Regular(rate, steps)
+    if math.ceil(rate / 2 - 1e-9) * steps <= 8:
+        make_model(connector=connector, audio_encoders={"audio": ear})
+        return
+    with pytest.raises(InvalidValueError, match="audio: must have at most the connector's 8 tokens a frame"):
+        make_model(connector=connector, audio_encoders={"audio": ear})
+    count = math.ceil(rate * 40)
+    times = ((torch.arange(count, dtype=torch.float64) + first / 7) / rate).repeat_interleave(steps)[None]
+    stream = TokenStream(torch.zeros(1, count * steps, 6), torch.ones(1, count * steps, dtype=torch.bool), times)
+    with pytest.raises(InvalidValueError, match="audio: "):
+        connector(audio=stream)
+
+
+def test_every_misfit_is_in_one_error(make_model: Any, make_connector: Any) -> None:
+    eye = make_model().visual_encoder
+    eye.output_dim, eye.tokens_per_frame = 7, 49
+    wide = make_connector()
+    wide.projector.llm_dim = 20
+    with pytest.raises(InvalidValueError) as caught:
+        make_model(connector=wide, visual_encoder=eye, audio_encoders={"audio": Regular(50.0, output_dim=4)})
+    for part in ("llm_dim must be .* 16, found 20", "visual: output_dim must be .* 5, found 7", "found 49", "found 25"):
+        assert re.search(part, str(caught.value)), part
+    with pytest.raises(InvalidValueError, match=r"visual: must have output_dim.* found Linear without"):
+        make_model(visual_encoder=nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("features", [None, {}, {"audio": None}])
+def test_text_alone_runs_no_connector_that_is_not_trained(make_model: Any, tokenizer: Any, features: Any) -> None:
+    model, calls = make_model().train(), []
+    model.connector.register_forward_hook(lambda *_: calls.append(1))
+    asked = prepare_inputs(tokenizer, ["which", "on screen"], [0, 0])
+    plain = model.eval().language_model.generate(**asked, max_new_tokens=2, min_new_tokens=2)[:, -2:]
+    options = {"max_new_tokens": 2, "min_new_tokens": 2, "features": features}
+    assert torch.equal(model.generate(**asked, **options), plain)
+    assert torch.equal(model.generate(**asked, media_index=torch.tensor([-1, -1]), **options), plain)
+    with torch.no_grad():
+        assert model(**asked, features=features).embeddings is None
+    model.train().connector.requires_grad_(False)
+    inputs = prepare_inputs(tokenizer, ["which colour", "on"], [0, 0], answers=["red", "blue"])
+    model(**inputs, features=features).loss.backward()
+    assert not calls
+
+
+def test_what_is_frozen_does_not_drop_out(make_model: Any, make_connector: Any, tokenizer: Any, media: Any) -> None:
+    connector = make_connector()
+    for module in connector.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5
+    eye = nn.Sequential(make_model().visual_encoder, nn.Identity())
+    eye.output_dim = 5
+    model, clips = make_model(connector=connector, visual_encoder=eye), media([6, 5], [200, 330]).batch()
+    inputs = inputs_for(model, tokenizer, clips, answers=True)
+    model.train()
+    assert connector.training
+    assert eye.training
+    assert model(**inputs, **clips).loss != model(**inputs, **clips).loss
+    for part in (connector, eye):
+        part.requires_grad_(False)
+    model.train()
+    assert not any(module.training for part in (connector, eye) for module in part.modules())
+    assert model.training
+    assert model.language_model.training
+    assert model(**inputs, **clips).loss == model(**inputs, **clips).loss
+    connector.requires_grad_(True)
+    assert model.train().connector.training
 
 
 def test_bad_input_is_refused(make_model: Any, media: Any) -> None:

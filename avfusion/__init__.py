@@ -20,6 +20,7 @@ from avfusion.modules import (
 )
 from avfusion.types import (
     AudioEncoder,
+    BoundedWindowEncoder,
     ConditionedWindowEncoder,
     FinalisedFrames,
     Frames,
@@ -28,6 +29,7 @@ from avfusion.types import (
     RegularAudioEncoder,
     SharedFrameWindowEncoder,
     ShortWindowEncoder,
+    SizedWindowEncoder,
     StreamedEmbeddings,
     StreamingAudioEncoder,
     StreamingWindowEncoder,
@@ -48,6 +50,7 @@ __all__ = [
     "AlignmentError",
     "AudioEncoder",
     "AudioVisualConnector",
+    "BoundedWindowEncoder",
     "Budget",
     "CausalQFormer",
     "CheckpointError",
@@ -69,6 +72,7 @@ __all__ = [
     "RegularAudioEncoder",
     "SharedFrameWindowEncoder",
     "ShortWindowEncoder",
+    "SizedWindowEncoder",
     "SlidingWindowProjector",
     "StreamedEmbeddings",
     "StreamingAudioEncoder",

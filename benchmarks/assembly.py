@@ -24,9 +24,11 @@ from examples.favor import FavorConfig, FavorForConditionalGeneration, FavorProc
 from examples.favor.cache import encode_examples
 from examples.favor.data import Conversations, with_clip
 from examples.favor.features import FeatureCache, FeatureWriter, cache_settings
-from examples.favor.presets import full_config, lora_config, shared_options, tiny_config, tiny_tokenizer
+from examples.favor.presets import full_config, lora_config
+from examples.favor.processing_favor import shared_options
 from examples.favor.records import Example
 from examples.favor.tags import Messages
+from examples.favor.tiny import tiny_config, tiny_tokenizer
 from examples.favor.trainer import FavorTrainer
 from examples.favor.workers import WORKERS
 
@@ -113,9 +115,9 @@ def _assemble(settings: Settings) -> tuple[Any, FavorProcessor]:
 def _parts(model: Any) -> dict[str, nn.Module]:
     """What a forward pass is made of; the rest is glue."""
     return {
-        "vision tower": model.vision_tower,
-        "image Q-Former": model.qformer,
-        "audio tower": model.audio_tower,
+        "vision tower": model.visual_encoder.vision_model,
+        "image Q-Former": model.visual_encoder.qformer,
+        "audio tower": model.audio_encoder.model,
         "synchroniser and connector": model.connector,
         "language model": model.language_model,
     }

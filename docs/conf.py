@@ -47,8 +47,11 @@ nitpick_ignore_regex = [
         "py:.*",
         r"avfusion\.(_shapes|functional\.(masks|windows)|models\._|types\.tokens|aveb\.\w+\._)\b.*",
     ),
-    ("py:.*", r"avfusion\.modules(\.\w+){1,2}\.(\w+State|KeyValues|FactoredTokens)"),
-    ("py:.*", r"torch\.nn\.parameter\.Parameter"),
+    (
+        "py:.*",
+        r"avfusion\.modules(\.\w+){1,2}\.(\w+State|KeyValues)|avfusion\.functional\.factored_tokens\.FactoredTokens",
+    ),
+    ("py:.*", r"torch\.(nn\.parameter\.Parameter|_C\.Generator)"),
     ("py:.*", r"avfusion\.(encoders\._blocks|media\.live\.(assembly|backlog|opening|pace|reader|source))\..*"),
     ("py:.*", r"threading\.Event"),
     ("py:class", r"AudioVisual(LanguageModel|Processor)"),  # annotations in quotes, which autosummary does not resolve

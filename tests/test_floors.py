@@ -23,7 +23,7 @@ FLOORS = (
     {"__init__"},
     {"encoders", "interop", "media", "testing", "viz"},
     {"models"},
-    {"aveb"},
+    {"aveb", "training"},
 )
 LEVEL = {unit: level for level, units in enumerate(FLOORS) for unit in units}
 CORE = {unit for unit, level in LEVEL.items() if level <= LEVEL["__init__"]}
@@ -43,6 +43,7 @@ PUBLIC = {
     "models",
     "modules",
     "testing",
+    "training",
     "types",
     "viz",
 }
@@ -67,6 +68,7 @@ EXTRAS = {
     "encoders": HF,
     "interop": HF,
     "models": HF,
+    "training": HF,
     "viz": {"matplotlib"},
     "aveb": HF | {"av"} | SCORING | MAKING,
 }

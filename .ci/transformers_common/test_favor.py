@@ -37,15 +37,6 @@ class _Common(ModelTesterMixin, GenerationTesterMixin):
         ids, media_token = inputs["input_ids"], self.model_tester.get_config().media_token_id
         return {**inputs, "labels": ids.masked_fill(ids == media_token, -100)} if return_labels else inputs
 
-    def _audio_features_get_expected_num_hidden_states(self, *_):
-        return 3
-
-    def _audio_features_get_expected_num_attentions(self, *_):
-        return 2
-
-    _video_features_get_expected_num_hidden_states = _audio_features_get_expected_num_hidden_states
-    _video_features_get_expected_num_attentions = _audio_features_get_expected_num_attentions
-
     @pytest.mark.skip("The language model keeps its head, whatever that is, so there is no base model without one.")
     def test_model_base_model_prefix(self):
         pass

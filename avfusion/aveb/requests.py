@@ -14,17 +14,17 @@ CHOOSE = "Answer with the letter of the right option."
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One request to a model.
+    """A request to a model.
 
     Attributes:
-        id: the record's.
-        task: the record's.
-        prompt: the whole question, for multiple choice with the candidates, each after a letter.
+        id: id of the record.
+        task: task of the record.
+        prompt: the question; for multiple choice with the lettered candidates.
         history: earlier (question, answer) pairs of a dialogue.
-        video: file of moving pictures, or ``None``; so are the next two.
-        audio: file of sound; may be the video's own.
-        image: file of a still picture.
-        span: interval of the files, in seconds, that the question is about; ``None`` for all.
+        video: video file, or ``None``, as for the next two.
+        audio: audio file; may be the video file.
+        image: image file.
+        span: interval of the files in seconds that the question is about; ``None`` for the whole files.
 
     Example:
         >>> from pathlib import Path

@@ -81,17 +81,17 @@ def _write(text: str, speak: Callable[[str, Path], object], audio: Path) -> None
 
 
 def espeak(text: str, path: Path, *, voice: str = "en-us", speed: int = 160) -> None:
-    """Synthesises speech with eSpeak NG, which the package espeakng-loader contains; nothing is downloaded.
+    """Synthesises speech with eSpeak NG from the package espeakng-loader, without downloads.
 
     Args:
-        text: what to say.
-        path: the wav to write, at 22.05 kHz.
-        voice: name of one of eSpeak NG's voices: ``"en-us"``, ``"gmw/en"`` (British), ``"en-us+m4"``, …
+        text: the text to speak.
+        path: the wav file to write, at 22.05 kHz.
+        voice: name of a voice of eSpeak NG: ``"en-us"``, ``"gmw/en"`` (British), ``"en-us+m4"``, …
         speed: words per minute.
 
     Raises:
         ImportError: espeakng-loader is missing.
-        InvalidValueError: there is no such voice, or nothing to say.
+        InvalidValueError: an unknown voice, or an empty text.
 
     Example:
         >>> from functools import partial

@@ -15,11 +15,11 @@ SAVE = "https://huggingface.co/datasets/tsinghua-ee/SAVEBench"
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One task of the benchmark.
+    """A task of the benchmark.
 
     Attributes:
-        name: what :func:`get_task` takes.
-        title: for tables.
+        name: name for :func:`get_task`.
+        title: title in tables.
         needs: media that a record must have; ``"visual"`` is a video or an image.
         dataset: the data set.
         split: its split, if known.
@@ -27,9 +27,9 @@ class Task:
         answer: kind of answer.
         metric: name of the metric.
         source: where to get the data.
-        licence: of the data set, where known.
+        licence: licence of the data set, if known.
         seen: whether the published system was trained on the data set's training split.
-        published: published figures by system, in the metric's unit (per cent for accuracies).
+        published: published results by system, in the metric's unit (per cent for accuracies).
 
     Example:
         >>> from avfusion.aveb import get_task

@@ -1,4 +1,4 @@
-"""Pretrained towers as sources of tokens: sound to token streams, pictures to frames.
+"""Pretrained encoders: audio to token streams, video to frames of tokens.
 
 Each encoder is an ``nn.Module`` around a model that transformers or timm has loaded, takes the values that media
 loading gives, and satisfies :class:`~avfusion.AudioEncoder` or :class:`~avfusion.VisualEncoder`. By default it is
@@ -11,6 +11,7 @@ except ImportError as error:
     raise ImportError("avfusion.encoders needs transformers: pip install avfusion[hf]") from error
 
 from avfusion.encoders._grid import TokenGrid, token_grid
+from avfusion.encoders._image_processor import preprocess_videos
 from avfusion.encoders._log_mel import LogMelChunks, log_mel, log_mel_chunks
 from avfusion.encoders.blockwise import BlockwiseAudioEncoder
 from avfusion.encoders.hf_audio import HFAudioEncoder
@@ -30,5 +31,6 @@ __all__ = [
     "WhisperAudioEncoder",
     "log_mel",
     "log_mel_chunks",
+    "preprocess_videos",
     "token_grid",
 ]

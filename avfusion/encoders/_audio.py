@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from avfusion.encoders._base import PretrainedEncoder
 from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.types import Waveform
+from avfusion.types.clock import as_durations
 
 
 class AudioTower(PretrainedEncoder):
@@ -38,10 +38,7 @@ class AudioTower(PretrainedEncoder):
         Raises:
             InvalidValueError: durations that are negative or not finite.
         """
-        seconds = torch.as_tensor(durations, dtype=torch.float64)
-        if bool((~(seconds >= 0) | seconds.isinf()).any()):
-            raise InvalidValueError(f"durations: must be finite and at least 0 seconds, found {seconds.tolist()}")
-        return self._count((seconds * self.sample_rate).round().long())
+        return self._count((as_durations(durations).double() * self.sample_rate).round().long())
 
     def _count(self, samples: Tensor) -> Tensor:
         """The number of tokens of clips with this many samples."""

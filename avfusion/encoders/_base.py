@@ -52,6 +52,18 @@ class PretrainedEncoder(nn.Module):
                 own[part] = source.from_pretrained(name, **hub_options(options))
         return cls(**own)
 
+    @classmethod
+    def from_config(cls, config: Any, **options: Any) -> Self:
+        """A new encoder with random weights, for instance one whose weights are loaded with a larger model's.
+
+        Args:
+            config: a configuration of transformers, of the model that :meth:`from_pretrained` loads.
+            **options: the constructor's arguments except ``model``.
+        """
+        source = cls._parts["model"]
+        options["model"] = source.from_config(config) if hasattr(source, "from_config") else source._from_config(config)
+        return cls(**options)
+
     def _settle(self, model: nn.Module) -> None:
         """Ends the construction: freezes the model, or leaves its mode unchanged."""
         if self.frozen:
@@ -59,8 +71,11 @@ class PretrainedEncoder(nn.Module):
         self.train(model.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the mode as ``nn.Module`` does; a frozen encoder stays in evaluation mode."""
-        return super().train(mode and not self.frozen)
+        """Sets the mode as ``nn.Module`` does; parts without a parameter to train stay in evaluation mode."""
+        super().train(mode and not self.frozen and _learns(self))
+        for child in self.children():
+            child.train(self.training and _learns(child))
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -96,8 +111,15 @@ class PretrainedEncoder(nn.Module):
         count = len(inputs[0])
         if count == 0:
             inputs = tuple(value.new_zeros(1, *(max(size, 1) for size in value.shape[1:])) for value in inputs)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        # Hooks may ask embeddings inside the model for gradients, which a model with nothing to train has no use for.
+        learns = not self.frozen and (_learns(self) or any(value.requires_grad for value in inputs))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
             # Every process must call a sharded model equally often, whatever its number of groups.
             size = max(count, 1) if is_sharded(self) else self._group_size
             groups = zip(*(torch.split(value, size) for value in inputs), strict=True)
             return torch.cat([encode(*group) for group in groups])[:count]
+
+
+def _learns(module: nn.Module) -> bool:
+    """Whether a parameter takes gradients."""
+    return any(parameter.requires_grad for parameter in module.parameters())

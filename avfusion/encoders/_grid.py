@@ -12,17 +12,17 @@ from avfusion.types import TokenStream, Waveform
 
 
 class TokenGrid(NamedTuple):
-    """Time steps of an audio model, in samples: step ``i`` sees ``[i * hop, i * hop + field)``.
+    """Time steps of an audio model, in samples: step ``i`` covers ``[i * hop, i * hop + field)``.
 
-    :func:`token_grid` works it out from a configuration, so that tokens can be counted without the model.
+    :func:`token_grid` derives it from a configuration, so that tokens can be counted without running the model.
 
     Attributes:
-        hop: from one step to the next.
-        field: that a step sees; its middle is the step's time.
-        least: that a clip is padded to, so that the model can run.
-        inside: the model makes a step only where its whole field is sound; else where its middle is.
-        most: steps the model can make at once, ``None`` for any number.
-        bands: tokens of one step (frequency patches).
+        hop: samples from one step to the next.
+        field: samples that a step covers; the step is centred in them.
+        least: number of samples to which shorter clips are padded.
+        inside: whether a step exists only if its whole field is within the audio; otherwise if its centre is.
+        most: maximal number of steps per call of the model, ``None`` for any.
+        bands: tokens per step (frequency patches).
         prefix: tokens before the first step (class tokens).
 
     Example:
@@ -46,7 +46,7 @@ class TokenGrid(NamedTuple):
     prefix: int = 0
 
     def steps(self, samples: int) -> int:
-        """Steps of a clip. Sound too short for a whole step still has one."""
+        """Number of steps of a clip; at least one for a clip with audio."""
         if samples == 0:
             return 0
         if self.inside:
@@ -54,7 +54,7 @@ class TokenGrid(NamedTuple):
         return max(1, ceil((samples - self.field / 2) / self.hop))
 
     def timeline(self, waveform: Waveform) -> TokenStream:
-        """When the tokens of clips are: a stream of tokens of width 0.
+        """The timestamps of the tokens of clips: a stream with tokens of width 0.
 
         Raises:
             InvalidTypeError: ``waveform`` is not a :class:`~avfusion.Waveform`.
@@ -69,7 +69,7 @@ class TokenGrid(NamedTuple):
         return self.spread(regular, waveform.sample_rate)
 
     def spread(self, steps: TokenStream, sample_rate: int) -> TokenStream:
-        """Regular steps, at the middle of what each sees, and each once for every band."""
+        """Timestamps of regular steps, each repeated for every band."""
         times = steps.timestamps + (self.field - self.hop) / 2 / sample_rate
         return TokenStream(*(_repeated(value, self.bands) for value in (steps.tokens, steps.mask, times)))
 
@@ -81,15 +81,15 @@ def _repeated(values: Tensor, bands: int) -> Tensor:
 def token_grid(config: Any, sample_rate: int, *, pool_frequency: bool = False) -> TokenGrid | None:
     """The time steps of a model of transformers, from its configuration.
 
-    Known are the Wav2Vec2 family (convolutions over samples) and AST (patches of a spectrogram).
+    Supports the Wav2Vec2 family (convolutions over samples) and AST (patches of a spectrogram).
 
     Args:
         config: the model's configuration.
-        sample_rate: samples a second that its feature extractor takes.
-        pool_frequency: average the tokens of one step, which are AST's frequency patches.
+        sample_rate: sample rate of the feature extractor in Hz.
+        pool_frequency: average the tokens of one step (AST's frequency patches).
 
     Returns:
-        The grid, or ``None`` for a model whose configuration tells no hop.
+        The grid, or ``None`` for a configuration without a hop size.
 
     Example:
         >>> from transformers import ASTConfig

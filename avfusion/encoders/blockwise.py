@@ -22,7 +22,7 @@ from avfusion.encoders._blocks import (
 from avfusion.errors import InvalidTypeError, InvalidValueError
 from avfusion.types import RegularAudioEncoder, TokenStream, Waveform
 from avfusion.types.clock import latest
-from avfusion.types.state import as_rows, put_rows
+from avfusion.types.state import chosen_rows, ended_rows, put_rows
 
 
 class BlockwiseAudioEncoder(nn.Module):
@@ -201,7 +201,7 @@ class BlockwiseAudioEncoder(nn.Module):
             for row, samples, start in rows_of(waveform):
                 segments += stretches[row].add(samples, start, rate, self._lengths(rate), self.max_gap)
         given = [-torch.inf] * batch if watermark is None else as_seconds(watermark, batch, "watermark")
-        over = [False] * batch if end is None else as_rows(end, batch, "end", state.kept.device).tolist()
+        over = ended_rows(end, state.kept).tolist()
         for stretch, seconds, ended in zip(stretches, given, over, strict=True):
             silent = not stretch.received or seconds > stretch.reached + self.max_gap
             if stretch.received:
@@ -229,7 +229,7 @@ class BlockwiseAudioEncoder(nn.Module):
             state: the previous state; not modified.
             rows: ``(batch,)`` bool.
         """
-        chosen = as_rows(rows, len(state.kept), "rows", state.kept.device).nonzero().flatten()
+        chosen = chosen_rows(rows, state.kept)
         return put_rows(state, chosen, initial_state(len(chosen)))
 
     def _lengths(self, rate: int) -> Lengths:

@@ -24,36 +24,35 @@ class _Piece(NamedTuple):
 
 
 class HFAudioEncoder(AudioTower):
-    """An audio encoder of transformers: Wav2Vec2, HuBERT, WavLM and their kin, AST, or any other with a given rate.
+    """An audio encoder of transformers: Wav2Vec2, HuBERT, WavLM and similar models, AST, or another of known token
+    rate.
 
-    Every clip goes through the feature extractor by itself, without padding, and only clips of equal length run
-    together: many of these models (group normalisation over time) give other values for a clip that is padded, masked
-    or not.
+    Each clip is processed by the feature extractor separately and without padding, and only clips of equal length are
+    batched: many of these models (those with group normalisation over time) return different values for a padded clip,
+    with or without a mask. ``HFAudioEncoder.from_pretrained("microsoft/wavlm-base-plus")`` loads one.
 
-    ``HFAudioEncoder.from_pretrained("microsoft/wavlm-base-plus")`` loads one.
-
-    * Wav2Vec2 and its kin: hop and receptive field come from the strides and kernels of the convolutions, 20 ms and
-      25 ms; a token stands at the middle of its field. The last samples that fill no field have no token.
-    * AST: a token is a patch of time and frequency. All patches of a time step share its timestamp, low bands first, or
-      are averaged with ``pool_frequency``. Sound longer than the model's input is cut so that the steps go on evenly;
-      a step is real if the middle of its patch is.
-    * Any other model that maps the extractor's features to ``last_hidden_state`` ``(clip, time, dim)``: give ``rate``,
-      and ``first_centre`` and ``chunk_seconds`` where they are not the default.
+    * Wav2Vec2 and similar models: hop and receptive field follow from strides and kernels of the convolutions, 20 ms
+      and 25 ms; a token is centred in its field. Trailing samples that do not fill a field have no token.
+    * AST: a token is a time-frequency patch. All patches of a time step share its timestamp, low bands first, or are
+      averaged with ``pool_frequency``. Audio longer than the model's input is cut into chunks such that the steps
+      remain evenly spaced; a step is real if the centre of its patch is within the audio.
+    * Any other model that maps the extractor's features to ``last_hidden_state`` ``(clip, time, dim)``: pass ``rate``,
+      and ``first_centre`` and ``chunk_seconds`` if the defaults are wrong.
 
     Args:
-        model: the audio encoder; of a model with a head, the encoder is taken.
-        feature_extractor: the model's feature extractor; it normalises as it was configured to, clip by clip (chunk by
-            chunk where the sound is cut).
-        rate: time steps a second, for a model whose configuration does not tell.
-        first_centre: seconds at which the first step is centred; ``0.5 / rate`` without it. Only with ``rate``.
-        chunk_seconds: cut longer sound into chunks of this length; a whole number of steps. ``None``: no cut, except
-            where the model's input is bounded (AST).
+        model: the audio encoder, or a model that contains one; its head is dropped.
+        feature_extractor: the model's feature extractor. It normalises each clip (each chunk of a long clip) as
+            configured.
+        rate: time steps per second, if the configuration does not state it.
+        first_centre: time in seconds at which the first step is centred; by default ``0.5 / rate``. Only with ``rate``.
+        chunk_seconds: cut longer audio into chunks of this length, a whole number of steps. ``None``: no chunks, unless
+            the model's input is bounded (AST).
         pool_frequency: average the tokens of one time step.
-        chunk_batch_size: clips or chunks of equal length that run at once.
-        frozen: no gradients, no graph, always in evaluation mode. Marks the parameters of ``model`` itself.
+        chunk_batch_size: clips or chunks of equal length per call of the model.
+        frozen: no gradients, always in evaluation mode. Sets ``requires_grad`` of ``model``'s own parameters.
 
     Raises:
-        InvalidValueError: no known rate and none given, or a chunk that is no whole number of steps or too long.
+        InvalidValueError: the rate is unknown, or a chunk is not a whole number of steps or is too long.
 
     Example:
         >>> import torch
@@ -99,12 +98,12 @@ class HFAudioEncoder(AudioTower):
 
     @property
     def rate(self) -> float:
-        """Time steps a second."""
+        """Time steps per second."""
         return self.sample_rate / self._grid.hop
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens that share one timestamp, which are 1 or AST's frequency patches."""
+        """Number of tokens that share a timestamp; more than 1 only for AST, whose frequency patches do."""
         return 1 if self.pool_frequency else self._grid.bands
 
     def _count(self, samples: Tensor) -> Tensor:
@@ -112,9 +111,9 @@ class HFAudioEncoder(AudioTower):
         return samples.new_tensor(steps).reshape(samples.shape)
 
     def timeline(self, waveform: Waveform) -> TokenStream:
-        """When the tokens of :meth:`forward` are: the same stream, tokens of width 0.
+        """The timestamps of :meth:`forward`: the same stream with tokens of width 0.
 
-        The model only runs if it was given a ``rate``, which does not tell how many steps it makes.
+        Runs the model only if ``rate`` was given, because the number of steps is then unknown.
         """
         check_waveform(waveform, self.sample_rate)
         if self._counted:
@@ -126,16 +125,16 @@ class HFAudioEncoder(AudioTower):
         """Encodes every clip.
 
         Args:
-            waveform: sound at ``sample_rate``, on any device.
+            waveform: audio at ``sample_rate``, on any device.
 
         Returns:
-            Tokens ``(batch, time, output_dim)`` of the model's dtype on its device, zero where masked, at the middle of
-            the stretch that each sees. A clip without sound has none.
+            Tokens ``(batch, time, output_dim)`` of the model's dtype on its device, zero where masked. A token is
+            centred in its receptive field. A clip without audio has no tokens.
 
         Raises:
             InvalidTypeError: ``waveform`` is not a :class:`~avfusion.Waveform`.
-            InvalidValueError: another sampling rate, padding before real samples, or fewer tokens from the model than
-                ``rate`` promises (a wrong rate, or sound that the extractor cut off: give ``chunk_seconds``).
+            InvalidValueError: another sample rate, padding before real samples, or fewer tokens from the model than
+                ``rate`` implies: ``rate`` is wrong, or the extractor truncated the audio (pass ``chunk_seconds``).
         """
         check_waveform(waveform, self.sample_rate)
         clips = zip(waveform.samples.detach().float().cpu(), waveform.lengths.tolist(), strict=True)
@@ -204,7 +203,7 @@ class HFAudioEncoder(AudioTower):
         # A model may lose a step or two at the ends to its windows; more is another rate or a cut.
         if len(steps) < expected - 2:
             raise InvalidValueError(
-                f"rate: {self.rate} steps a second promise {expected} steps of a piece of sound, found {len(steps)}; "
-                "the rate is wrong, or the feature extractor cuts the sound off (then give chunk_seconds)"
+                f"rate: {self.rate} steps per second imply {expected} steps for this audio, found {len(steps)}; "
+                "the rate is wrong, or the feature extractor cuts the audio off (then give chunk_seconds)"
             )
         return steps[:expected]

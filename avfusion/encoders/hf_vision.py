@@ -22,7 +22,8 @@ class HFVisionEncoder(VisualTower):
     Args:
         model: the vision encoder, or a model that contains one; its text encoder or head is dropped.
         image_processor: the model's image processor; resizes, crops and normalises, on the model's device if it
-            uses torchvision (the default). Its output must have a fixed size.
+            uses torchvision (the default). Its output must have a fixed size. ``None`` if the pixels of videos come
+            as an image processor made them.
         select_layer: use the hidden states of this layer, as ``hidden_states[select_layer]`` (``-2``: before the last
             layer); ``None``: the model's output.
         keep_prefix_tokens: return class and register tokens too, before the patches.
@@ -57,7 +58,7 @@ class HFVisionEncoder(VisualTower):
         self,
         *,
         model: PreTrainedModel,
-        image_processor: Any,
+        image_processor: Any = None,
         select_layer: int | None = None,
         keep_prefix_tokens: bool = False,
         pool: int | tuple[int, int] | None = None,
@@ -69,8 +70,8 @@ class HFVisionEncoder(VisualTower):
         self.model: Any = model.vision_model if both else body(model, "pixel_values")
         self.image_processor = image_processor
         self.select_layer = select_layer
-        size = processed_size(image_processor)
         config = self.model.config
+        self.image_size = size = processed_size(image_processor, config)
         self._options: dict[str, Any] = {} if select_layer is None else {"output_hidden_states": True}
         expected = getattr(config, "image_size", None)
         interpolates = "interpolate_pos_encoding" in inspect.signature(self.model.forward).parameters
@@ -88,7 +89,7 @@ class HFVisionEncoder(VisualTower):
 
     def preprocess(self, pixels: Tensor) -> Tensor:
         """Applies the image processor to ``(image, 3, height, width)`` pixels."""
-        return process(self.image_processor, pixels, self.device).to(self.dtype)
+        return process(self.image_processor, pixels, self.device, self.image_size).to(self.dtype)
 
     def encode(self, pixel_values: Tensor) -> Tensor:
         """``(image, tokens_per_frame, output_dim)`` of images from :meth:`preprocess`, in one call."""

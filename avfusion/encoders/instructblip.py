@@ -1,6 +1,6 @@
 """InstructBLIP's visual encoder: a ViT, then a Q-Former conditioned on the instruction."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class InstructBlipVisualEncoder(VisualTower):
 
     Args:
         model: an ``InstructBlipForConditionalGeneration`` or ``InstructBlipModel``; its language model is dropped.
-        image_processor: the model's image processor.
+        image_processor: the model's image processor; ``None`` if the pixels of videos come as one made them.
         frame_batch_size: frames per call of the model.
         frozen: no gradients, always in evaluation mode. Sets ``requires_grad`` of ``model``'s own parameters.
 
@@ -75,7 +75,7 @@ class InstructBlipVisualEncoder(VisualTower):
         self,
         *,
         model: InstructBlipForConditionalGeneration | InstructBlipModel,
-        image_processor: Any,
+        image_processor: Any = None,
         frame_batch_size: int = 32,
         frozen: bool = True,
     ) -> None:
@@ -87,12 +87,24 @@ class InstructBlipVisualEncoder(VisualTower):
         self.query_tokens = model.query_tokens
         self.image_processor = image_processor
         size = model.config.vision_config.image_size
-        found = processed_size(image_processor)
-        if found != (size, size):
-            raise InvalidValueError(f"image_processor: must make images of {size} × {size}, found {found}")
+        self.image_size = processed_size(image_processor, model.config.vision_config)
+        if self.image_size != (size, size):
+            raise InvalidValueError(f"image_processor: must make images of {size} × {size}, found {self.image_size}")
         self.tokens_per_frame: int = self.query_tokens.shape[1]
         self.output_dim: int = self.query_tokens.shape[2]
         self._settle(model)
+
+    @classmethod
+    def from_config(cls, config: InstructBlipConfig, **options: Any) -> Self:
+        """A new encoder with random weights; the language model of ``config`` is not built."""
+        encoder = super().from_config(config, **options)
+        encoder.reset_parameters()
+        return encoder
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draws new queries, which transformers leaves at zero."""
+        nn.init.normal_(self.query_tokens, std=self.qformer.config.initializer_range)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -141,7 +153,7 @@ class InstructBlipVisualEncoder(VisualTower):
 
     def preprocess(self, pixels: Tensor) -> Tensor:
         """Applies the image processor to ``(image, 3, height, width)`` pixels."""
-        return process(self.image_processor, pixels, self.device).to(self.dtype)
+        return process(self.image_processor, pixels, self.device, self.image_size).to(self.dtype)
 
     def encode(self, pixel_values: Tensor, ids: Tensor | None = None, real: Tensor | None = None) -> Tensor:
         """Encodes images in one call.

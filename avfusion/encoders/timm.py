@@ -92,6 +92,24 @@ class TimmVisualEncoder(VisualTower):
         model = load_timm(name, own.get("image_size"), checkpoint_path, options)
         return cls(model=model.to(dtype), **own)
 
+    @classmethod
+    def from_config(cls, config: Any, **options: Any) -> Self:
+        """A new encoder with random weights.
+
+        Args:
+            config: ``TimmWrapperConfig`` of transformers, of which ``architecture`` and ``model_args`` count, and
+                ``pretrained_cfg`` (mean, input size, …), if it has one.
+            **options: the constructor's arguments except ``model``.
+        """
+        overlay = getattr(config, "pretrained_cfg", None)
+        arguments = {
+            **(config.model_args or {}),
+            "pretrained": False,
+            "num_classes": 0,
+            "pretrained_cfg_overlay": overlay,
+        }
+        return cls(model=import_timm().create_model(config.architecture, **arguments), **options)
+
     def preprocess(self, pixels: Tensor) -> Tensor:
         """Images, resized without cropping and normalised: ``(image, 3, height, width)`` of ``image_size``."""
         values = pixels.to(self.device, torch.float32)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that one process writes at a time."""
+"""Atomic files, locks, and tensors and configurations on disk."""
 
 from avfusion.files.locks import locked
 from avfusion.files.new_folder import new_folder

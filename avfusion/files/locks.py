@@ -21,18 +21,18 @@ _guard = threading.Lock()
 
 @contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Keeps other processes, and other threads, from writing a folder or a file at the same time.
+    """Holds a lock on a folder or file, against other processes and threads.
 
-    The system lets go of the lock when its process ends, however it ends. Where the system or the file system knows no
-    such locks, nobody is kept off.
+    The system releases the lock when the process ends for any reason. Without lock support of the system or file
+    system, there is no protection.
 
     Args:
-        path: a folder, which is made if it is not there and holds a ``.lock`` meanwhile; or a file that is there, and
-            has a ``.NAME.lock`` beside it.
+        path: a folder, which is created if necessary and holds a ``.lock`` file meanwhile; or an existing file, which
+            gets a ``.NAME.lock`` beside it.
 
     Raises:
-        InvalidValueError: another writes there already; the message names its process.
-        OSError: a place where this process may not write.
+        InvalidValueError: the lock is held; the message names the process.
+        OSError: this process may not write there.
 
     Example:
         >>> import tempfile

@@ -14,15 +14,15 @@ _PART = ".part"
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """A folder to write in, which takes its name when all is written; what a killed process left is taken away first.
+    """A new folder that gets its name when it is complete; leftovers of a killed process are removed first.
 
     Args:
-        path: a folder that is not there yet, or empty. It is made from ``.NAME.part`` beside it in one step; one that
-            is there gets what is made in its own ``.part``, entry by entry.
+        path: a folder that does not exist, or is empty. A new folder is renamed from ``.NAME.part`` in one step; into
+            an empty one, the entries are moved from its own ``.part``.
 
     Raises:
-        InvalidValueError: a folder that is not empty, or one that another process is making.
-        OSError: it cannot be written. Then nothing is left of it.
+        InvalidValueError: the folder is not empty, or another process is creating it.
+        OSError: it cannot be written; nothing is left of it.
 
     Example:
         >>> import pathlib, tempfile

@@ -12,14 +12,14 @@ _TORCH = ("PytorchStreamWriter", "inline_container")  # torch.save does not say 
 
 
 def write_whole(path: str | Path, content: str | Callable[[Path], object]) -> None:
-    """Writes a file that is whole or not there, however the process ends; what was there before stays until then.
+    """Writes a file atomically: until it is complete, an earlier file remains.
 
     Args:
-        path: the file; replaced in one step. Beside it a ``.NAME.part`` is written, which the next call replaces.
-        content: its text, or what writes it to the path that it is given.
+        path: the file, replaced in one step. A ``.NAME.part`` is written beside it, which the next call replaces.
+        content: text, or a function that writes to the path it is called with.
 
     Raises:
-        OSError: it cannot be written, for example because the disk is full. Then what was there before still is.
+        OSError: the file cannot be written, for example because the disk is full; an earlier file remains.
 
     Example:
         >>> import pathlib, tempfile
@@ -47,15 +47,15 @@ def write_whole(path: str | Path, content: str | Callable[[Path], object]) -> No
 
 @contextmanager
 def disk_errors(path: str | Path) -> Iterator[None]:
-    """One clear error for what writing meets, if it is the disk: full, read-only, or closed to this user.
+    """Raises one clear error if the disk is full, read-only or not writable for this user.
 
-    Libraries tell of a full disk in errors of their own kinds, and torch without naming it.
+    Libraries raise errors of various types for a full disk, and torch without naming the cause.
 
     Args:
-        path: what is being written, for the message.
+        path: the file to name in the message.
 
     Raises:
-        OSError: instead of such an error. Others stay as they are.
+        OSError: for such an error; other errors are unchanged.
 
     Example:
         >>> from avfusion.files import disk_errors

@@ -14,6 +14,7 @@ from avfusion.functional.frame_layout import (
     rounding_of_spans,
     video_spans,
 )
+from avfusion.functional.ragged import real_first
 from avfusion.types.clock import latest, time_dtype
 
 
@@ -65,7 +66,7 @@ def lay_frames(
     spans: Tensor, mask: Tensor, first: Tensor, last: Tensor, frame_rate: float, num_frames: int | None = None
 ) -> FrameGrid:
     """As :func:`frame_grid`, with ``first`` and ``last`` as :func:`~avfusion.types.clock.latest` gives them."""
-    order = torch.argsort(mask.to(torch.uint8), dim=1, descending=True, stable=True)
+    order = real_first(mask)
     exact = torch.where(mask[..., None], spans, 0.0).to(time_dtype(spans.device))
     video = video_spans(exact.gather(1, order[..., None].expand(-1, -1, 2)), mask.sum(1), frame_rate)
     starts = joined_starts(video.spans, video.spans[:, :-1, 1], rounding_of_spans(spans))

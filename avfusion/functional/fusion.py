@@ -61,8 +61,8 @@ def fuse_streams(
         }
     tokens = {name: values for name, (values, _) in placed.items()}
     for name, token in (absent_tokens or {}).items():
-        stands = (lacking[name][:, None, None] & masks[name])[..., None]
-        tokens[name] = torch.where(stands, token.to(tokens[name].dtype), tokens[name])
+        replaced = (lacking[name][:, None, None] & masks[name])[..., None]
+        tokens[name] = torch.where(replaced, token.to(tokens[name].dtype), tokens[name])
     if fusion == "features":
         fused = Frames(torch.cat(list(tokens.values()), -1), next(iter(masks.values())), grid.spans)
     else:

@@ -1,19 +1,54 @@
 """Which windows of a batch are real, and how they go through a window encoder without padding."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from avfusion._shapes import Bool, Int
-from avfusion.functional.windows import WindowLayout
+from avfusion._shapes import Bool, Float, Int
+from avfusion.functional.host import to_device, to_host
+from avfusion.functional.windows import WindowLayout, lay_windows
 from avfusion.types import Frames
 
 # What a round of kernels costs on an accelerator: it waits milliseconds for their launches, in which it encodes about
 # so many frames of padding; and masks about so many windows that would need none.
 _SPARE_FRAMES = 640
 _SPARE_WINDOWS = 64
+
+
+class HostFrames(NamedTuple):
+    """A batch's frames without their tokens, on the CPU, where windows are planned without launching kernels.
+
+    Attributes:
+        real: ``(batch, frame)`` bool: frames with a real token.
+        whole: ``(batch, frame)`` bool: frames whose tokens are all real.
+        spans: ``(batch, frame, 2)`` seconds.
+        device: where the tokens are.
+
+    Example:
+        >>> import torch
+        >>> host = HostFrames.of(Frames.from_rate(torch.randn(2, 5, 4, 8), frame_rate=2.0, lengths=[5, 3]))
+        >>> host.windows(3).mask.any(-1).tolist()
+        [[True, True], [True, False]]
+    """
+
+    real: Bool[Tensor, "batch frame"]
+    whole: Bool[Tensor, "batch frame"]
+    spans: Float[Tensor, "batch frame 2"]
+    device: torch.device
+
+    @classmethod
+    def of(cls, frames: Frames) -> Self:
+        """Copies what is known of the frames to the CPU."""
+        mask = to_host(frames.mask)
+        return cls(mask.any(-1), mask.all(-1), to_host(frames.spans), frames.tokens.device)
+
+    def windows(
+        self, window_frames: int, stride_frames: int | None = None, *, wanted: Int[Tensor, " batch"] | None = None
+    ) -> WindowLayout:
+        """The windows, on the CPU; arguments as for :func:`~avfusion.functional.windows.lay_windows`."""
+        return lay_windows(self.real, self.spans, window_frames, stride_frames, wanted=wanted)
 
 
 class WindowGroup(NamedTuple):
@@ -47,15 +82,13 @@ class WindowGroup(NamedTuple):
 
 
 def group_windows(
-    frames: Frames, layout: WindowLayout, *, multiple: int = 1, fixed_shape: bool = False
+    frames: HostFrames, layout: WindowLayout, *, multiple: int = 1, fixed_shape: bool = False
 ) -> list[WindowGroup]:
     """Sorts the real windows of a batch by the frames they hold; what is not real is in no group.
 
-    The values are needed on the host, which one transfer brings.
-
     Args:
         frames: the batch.
-        layout: its windows.
+        layout: its windows, on the CPU.
         multiple: numbers of frames are rounded up to a multiple of this; on accelerators, where many small calls cost
             more than some padding, further, to a power of two times it, and few windows to as many frames as the
             longest has.
@@ -68,32 +101,31 @@ def group_windows(
 
     Example:
         >>> import torch
-        >>> from avfusion.functional.windows import lay_windows
-        >>> frames = Frames.from_rate(torch.randn(2, 5, 4, 8), frame_rate=2.0, lengths=[5, 3])
-        >>> for group in group_windows(frames, lay_windows(frames, window_frames=3)):
+        >>> frames = HostFrames.of(Frames.from_rate(torch.randn(2, 5, 4, 8), frame_rate=2.0, lengths=[5, 3]))
+        >>> for group in group_windows(frames, frames.windows(3)):
         ...     print(group.windows.tolist(), group.frames.tolist(), group.whole)
         [0, 2] [[0, 1, 2], [5, 6, 7]] True
         [1] [[3, 4]] True
     """
-    batch, total = frames.mask.shape[:2]
+    batch, total = frames.real.shape
     width = layout.frames.shape[1]
-    places = torch.arange(1, width + 1, device=layout.mask.device)
+    places = torch.arange(1, width + 1, device="cpu")
     used = torch.where(layout.mask, places, 0).amax(-1)
-    wholly = frames.mask.all(-1)[:, layout.frames.clamp(max=max(total - 1, 0))] & layout.mask
-    whole = (wholly | (places > used[..., None])).all(-1)
-    used, whole = torch.stack([used, whole.to(used.dtype)]).cpu().flatten(1)
+    wholly = frames.whole[:, layout.frames.clamp(max=max(total - 1, 0))] & layout.mask
+    whole = (wholly | (places > used[..., None])).all(-1).flatten()
+    used = used.flatten()
 
     step = torch.where(used > 0, -(-used // multiple), 0)
-    if frames.mask.device.type != "cpu":
+    if frames.device.type != "cpu":
         step = torch.where(step > 0, 2 ** step.clamp(min=1).double().log2().ceil().long(), 0)
     rounded = (step * multiple).clamp(max=width)
     if fixed_shape:
         rounded = torch.where(used > 0, width, 0)
-    whole = whole.bool() & (used == rounded) & (not fixed_shape)
-    if frames.mask.device.type != "cpu":
+    whole = whole & (used == rounded) & (not fixed_shape)
+    if frames.device.type != "cpu":
         rounded, whole = join_small_groups(rounded, whole)
     starts = torch.arange(batch, device="cpu") * total
-    rows = layout.frames.cpu().clamp(max=max(total - 1, 0)) + starts[:, None, None]
+    rows = layout.frames.clamp(max=max(total - 1, 0)) + starts[:, None, None]
     rows = rows.flatten(0, 1)
     groups = []
     for count in sorted(set(rounded.tolist()) - {0}, reverse=True):
@@ -129,5 +161,5 @@ def group_mask(frames: Frames, layout: WindowLayout, group: WindowGroup) -> Bool
     if group.whole:
         return None
     device, count = frames.mask.device, group.frames.shape[1]
-    real = layout.mask.flatten(0, 1)[group.windows.to(device), :count]
-    return frames.mask.flatten(0, 1)[group.frames.to(device)] & real[..., None]
+    real = to_device(layout.mask.flatten(0, 1)[group.windows, :count], device)
+    return frames.mask.flatten(0, 1)[to_device(group.frames, device)] & real[..., None]

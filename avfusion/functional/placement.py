@@ -12,6 +12,7 @@ from torch import Tensor
 from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import AlignmentError
 from avfusion.functional.frame_layout import FrameGrid
+from avfusion.functional.host import to_device
 from avfusion.types.clock import later, latest
 
 
@@ -159,7 +160,7 @@ def scatter_tokens(
 
     Args:
         tokens: ``(batch, time, dim)``.
-        placement: from :func:`place_tokens`.
+        placement: from :func:`place_tokens`, on the device of ``tokens`` or on the CPU.
         num_frames: frames of the result.
         slots: slots per frame; every placed token must have one.
 
@@ -179,11 +180,12 @@ def scatter_tokens(
     placed = placement.frame >= 0
     # Padding goes to one extra position at the end, which is then removed.
     place = torch.where(placed, placement.frame * slots + placement.slot, places)
+    mask = torch.zeros(batch, places + 1, dtype=torch.bool, device=place.device).scatter(1, place, placed)
+    place = to_device(place, tokens.device)
     filled = tokens.new_zeros(batch, places + 1, dim).scatter_add(1, place[..., None].expand(-1, -1, dim), tokens)
-    mask = torch.zeros(batch, places + 1, dtype=torch.bool, device=tokens.device).scatter(1, place, placed)
     return (
         filled[:, :places].reshape(batch, num_frames, slots, dim),
-        mask[:, :places].reshape(batch, num_frames, slots),
+        to_device(mask[:, :places].reshape(batch, num_frames, slots), tokens.device),
     )
 
 

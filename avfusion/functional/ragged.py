@@ -1,10 +1,28 @@
-"""Ragged batches: cut clips into chunks, and scatter results of the real ones back."""
+"""Ragged batches: find what is real, cut clips into chunks, and scatter results of the real ones back."""
 
 import torch
 from torch import Tensor
 
 from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import InvalidValueError
+
+
+def real_first(mask: Bool[Tensor, "batch place"]) -> Int[Tensor, "batch place"]:
+    """``(batch, place)`` int64: the places of each row, real ones first, each kind in order.
+
+    Example:
+        >>> import torch
+        >>> real_first(torch.tensor([[False, True, True]])).tolist()
+        [[1, 2, 0]]
+    """
+    return torch.argsort(mask.to(torch.uint8), dim=1, descending=True, stable=True)
+
+
+def places_to_keep(mask: Bool[Tensor, "batch place"]) -> Int[Tensor, "batch kept"] | None:
+    """``(batch, kept)`` int64: places of what is real, in order, as many as some row has; ``None`` if all is real."""
+    if bool(mask.all()):
+        return None
+    return real_first(mask)[:, : int(mask.sum(1).max())]
 
 
 def scatter_masked(values: Float[Tensor, "real *dims"], mask: Bool[Tensor, "*places"]) -> Float[Tensor, "..."]:

@@ -57,19 +57,20 @@ def num_windows(
     return torch.where(num_frames > 0, 1 + (beyond + stride - 1) // stride, 0)
 
 
-def num_frames_of(mask: Bool[Tensor, "batch frame token"]) -> Int[Tensor, " batch"]:
+def num_frames_of(frame_mask: Bool[Tensor, "batch frame"]) -> Int[Tensor, " batch"]:
     """Number of frames of each clip up to its last real one.
 
     Args:
-        mask: ``(batch, frame, token)`` bool.
+        frame_mask: ``(batch, frame)`` bool.
 
     Example:
         >>> import torch
-        >>> num_frames_of(torch.tensor([[[True], [False], [True], [False]]])).tolist()
+        >>> num_frames_of(torch.tensor([[True, False, True, False]])).tolist()
         [3]
     """
-    places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-    return torch.where(mask.any(-1), places, 0).amax(1) if mask.shape[1] else mask.new_zeros(mask.shape[0]).long()
+    batch, total = frame_mask.shape
+    places = torch.arange(1, total + 1, device=frame_mask.device)
+    return torch.where(frame_mask, places, 0).amax(1) if total else frame_mask.new_zeros(batch).long()
 
 
 class WindowLayout(NamedTuple):
@@ -84,7 +85,8 @@ class WindowLayout(NamedTuple):
     Example:
         >>> import torch
         >>> from avfusion import Frames
-        >>> layout = lay_windows(Frames.from_rate(torch.randn(1, 5, 4, 8), frame_rate=2.0), window_frames=3)
+        >>> frames = Frames.from_rate(torch.randn(1, 5, 4, 8), frame_rate=2.0)
+        >>> layout = lay_windows(frames.frame_mask, frames.spans, window_frames=3)
         >>> layout.frames.tolist(), layout.mask[0].tolist()
         ([[0, 1, 2], [3, 4, 5]], [[True, True, True], [True, True, False]])
     """
@@ -95,7 +97,8 @@ class WindowLayout(NamedTuple):
 
 
 def lay_windows(
-    frames: Frames,
+    frame_mask: Bool[Tensor, "batch frame"],
+    spans: Float[Tensor, "batch frame 2"],
     window_frames: int,
     stride_frames: int | None = None,
     *,
@@ -103,22 +106,25 @@ def lay_windows(
 ) -> WindowLayout:
     """Lays windows over each clip's frames.
 
-    Args: as for :func:`cut_windows`; ``wanted`` ``(batch,)`` int64 is how many each clip has, where its frames do not
-        say it.
+    Args:
+        frame_mask: ``(batch, frame)`` bool: frames with real tokens.
+        spans: ``(batch, frame, 2)`` seconds, on the same device.
+        window_frames: as for :func:`cut_windows`.
+        stride_frames: as for :func:`cut_windows`.
+        wanted: ``(batch,)`` int64: windows of each clip; by default as many as cover its real frames.
     """
     stride = window_frames if stride_frames is None else stride_frames
-    total, device = frames.tokens.shape[1], frames.tokens.device
-    wanted = num_windows(num_frames_of(frames.mask), window_frames, stride) if wanted is None else wanted
+    total, device = frame_mask.shape[1], frame_mask.device
+    wanted = num_windows(num_frames_of(frame_mask), window_frames, stride) if wanted is None else wanted
     place = torch.arange(num_windows(total, window_frames, stride), device=device)
     index = place[:, None] * stride + torch.arange(window_frames, device=device)
 
     inside = index < total
     held = index.clamp(max=max(total - 1, 0))
-    mask = frames.frame_mask[:, held] & inside & (place < wanted[:, None])[..., None]
-    begin = torch.where(mask, frames.spans[:, held, 0], torch.inf).amin(-1)
-    end = torch.where(mask, frames.spans[:, held, 1], -torch.inf).amax(-1)
-    spans = torch.where(mask.any(-1)[..., None], torch.stack([begin, end], -1), 0.0)
-    return WindowLayout(index, mask, spans)
+    mask = frame_mask[:, held] & inside & (place < wanted[:, None])[..., None]
+    begin = torch.where(mask, spans[:, held, 0], torch.inf).amin(-1)
+    end = torch.where(mask, spans[:, held, 1], -torch.inf).amax(-1)
+    return WindowLayout(index, mask, torch.where(mask.any(-1)[..., None], torch.stack([begin, end], -1), 0.0))
 
 
 def cut_windows(frames: Frames, window_frames: int, stride_frames: int | None = None) -> Windows:
@@ -139,7 +145,7 @@ def cut_windows(frames: Frames, window_frames: int, stride_frames: int | None = 
         >>> windows.tokens.shape, windows.window_mask.tolist()
         (torch.Size([6, 3, 4, 8]), [[True, True, True], [True, False, False]])
     """
-    layout = lay_windows(frames, window_frames, stride_frames)
+    layout = lay_windows(frames.frame_mask, frames.spans, window_frames, stride_frames)
     batch, total, slots, dim = frames.tokens.shape
     count = layout.frames.shape[0]
     missing = max((count - 1) * (stride_frames or window_frames) + window_frames - total, 0) if count else 0

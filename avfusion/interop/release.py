@@ -7,13 +7,13 @@ from typing import cast
 from torch import Tensor
 
 from avfusion.errors import CheckpointError, InvalidValueError
+from avfusion.files.weights import load_exactly
 from avfusion.functional.masks import CausalDirection, check_direction
 from avfusion.modules.audio_visual_connector import AudioVisualConnector
 from avfusion.modules.projector.multi_resolution_projector import MultiResolutionProjector
 from avfusion.modules.projector.sliding_window_projector import SlidingWindowProjector
 from avfusion.modules.qformer.causal_qformer import CausalQFormer
 from avfusion.modules.synchroniser.frame_synchroniser import FrameSynchroniser
-from avfusion.modules.weights import load_exactly
 
 _SLOTS = 32
 _FRAME_RATE, _AUDIO_RATE = 2.0, 50.0
@@ -70,32 +70,30 @@ def connector_from_release(
     fine_window_frames: int | None = None,
     visual_dim: int | None = None,
 ) -> AudioVisualConnector:
-    """Builds a connector from the tensors of a released checkpoint, with the release's behaviour.
+    """Builds a connector from the tensors of a released checkpoint, with the behaviour of the release.
 
-    Every size but the arguments is read off the tensors. The connector takes plain tensors at the released rates,
-    ``visual`` ``(batch, frame, 32, dim)`` at 2 frames a second and ``audio`` ``(batch, time, dim)`` at 50 tokens a
+    All sizes except the arguments follow from the tensors. The connector takes plain tensors at the released rates,
+    ``visual`` ``(batch, frame, 32, dim)`` at 2 frames per second and ``audio`` ``(batch, time, dim)`` at 50 tokens per
     second, and attends to empty slots as the release does. Weights without causal attention give a plain Q-Former;
     weights with ``low_query_tokens`` (video-SALMONN) a :class:`~avfusion.MultiResolutionProjector`.
 
     Args:
-        state_dict: the release's names to tensors, more than the connector's (the language model's, the encoders')
-            allowed.
+        state_dict: tensors by the release's names; tensors of the language model and the encoders are ignored.
         num_heads: attention heads.
-        window_frames: frames a window.
-        causal_direction: ``"reversed"``, which the released weights were trained with, or ``"causal"``; a remark after
-            it, as in ``"reversed (as released)"``, is not read.
-        fine_window_frames: frames a fine window; given if and only if there are ``low_query_tokens``.
-        visual_dim: width of a visual token; the audio's is the rest of the Q-Former's input. Weights with an audio map
-            (``speech_pre_qformer_proj``) tell it themselves, and refuse another. Weights without one do not: half of
-            the input without this argument, as in the published models.
+        window_frames: frames per window.
+        causal_direction: ``"reversed"``, as the released weights were trained, or ``"causal"``; a remark in brackets,
+            as in ``"reversed (as released)"``, is ignored.
+        fine_window_frames: frames per fine window; given if and only if there are ``low_query_tokens``.
+        visual_dim: width of a visual token; audio tokens have the rest of the Q-Former's input width. Weights with an
+            audio map (``speech_pre_qformer_proj``) determine it; for others the default is half of the input width, as
+            in the published models.
 
     Returns:
         The connector in evaluation mode, in the tensors' dtype.
 
     Raises:
-        CheckpointError: tensors missing, of another shape, or of the connector but unknown.
-        InvalidValueError: ``fine_window_frames`` given or missing against the weights, a ``visual_dim`` that does not
-            fit them, an unknown direction.
+        CheckpointError: tensors that are missing, unknown or of another shape.
+        InvalidValueError: ``fine_window_frames`` or ``visual_dim`` does not fit the weights, or an unknown direction.
 
     Example:
         >>> import torch
@@ -139,16 +137,17 @@ def connector_from_release(
 
 
 def connector_to_release(connector: AudioVisualConnector) -> dict[str, Tensor]:
-    """The tensors of a connector under the release's names, for code that reads those.
+    """The tensors of a connector under the release's names.
 
     Args:
-        connector: with a :class:`~avfusion.CausalQFormer` of 32 slots a frame, and no more maps than the release has.
+        connector: a connector with a :class:`~avfusion.CausalQFormer` of 32 slots per frame, and no input maps that the
+            release lacks.
 
     Returns:
-        The release's names to tensors, which share memory with the connector's.
+        Tensors by the release's names, which share memory with the connector's.
 
     Raises:
-        InvalidValueError: a connector with tensors that the release has no name for.
+        InvalidValueError: the connector has tensors without a name in the release.
 
     Example:
         >>> from avfusion import AudioVisualConnector, CausalQFormer, FrameSynchroniser, SlidingWindowProjector

@@ -1,4 +1,6 @@
-"""Files to pictures and sound on one clock, and back.
+"""Reads audio and video files onto one clock, and writes video files.
+
+PyAV decodes audio and video; it carries its own FFmpeg. Pillow decodes still images.
 
 Example:
     >>> import tempfile, torch
@@ -14,7 +16,7 @@ Example:
     ...     for chunk in live:
     ...         stretch = chunk.video, chunk.waveform, chunk.watermark  # of half a second
 
-PyAV decodes sound and video; it carries its own FFmpeg. Pillow decodes still images.
+PyAV decodes audio and video; it carries its own FFmpeg. Pillow decodes still images.
 """
 
 try:

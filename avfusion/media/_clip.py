@@ -1,4 +1,4 @@
-"""What lies between two times of a media file."""
+"""Decoding the part of a file between two times."""
 
 import math
 from collections.abc import Iterator
@@ -10,32 +10,27 @@ from av import AudioFrame, AudioStream, FFmpegError, VideoFrame, VideoStream
 from av.container import InputContainer
 
 from avfusion.errors import MediaError
+from avfusion.media._audio import AudioCollector
 from avfusion.media._damage import Damage
 from avfusion.media._decoding import Frames, MissedError, decode, decode_from, packets_of
+from avfusion.media._frames import FrameCollector
 from avfusion.media._limits import check_sizes, limit_stream
 from avfusion.media._media import Media
 from avfusion.media._opening import MediaFile, open_container
-from avfusion.media._pictures import Pictures
 from avfusion.media._request import Request
-from avfusion.media._sound import Sound
 from avfusion.media._streams import beginning, choose_streams, first_frames, is_image
 from avfusion.media._time import PREROLL, TICK, BackwardsError
 from avfusion.media._timeline import Timeline
 from avfusion.media._truncation import Stated
 from avfusion.types import Video, Waveform
 
-_EXACT = ("mov", "matroska", "webm")  # that know where each picture is, and when it is shown
-_JOINED = ("ogg", "mpeg", "mpegts")  # files of which may be one file after another, each with its own clock
-_WHOLE = ("gif", "apng", "ogg")  # that are read from their beginning: few can be cut, or their clock begins anew
+_EXACT = ("mov", "matroska", "webm")  # with an exact index of frames and timestamps
+_JOINED = ("ogg", "mpeg", "mpegts")  # files may be concatenated, each with its own clock
+_WHOLE = ("gif", "apng", "ogg")  # read from the beginning: seeking is unreliable, or the clock may restart
 
 
 def read_clip(file: MediaFile, request: Request, damage: Damage) -> tuple[Media, bool]:
-    """What the clip holds, and whether the file was read to its end.
-
-    Pictures are decoded from the last one before the clip that can be decoded alone. Where that goes wrong in any way,
-    and for files that do not tell, all of the file is. Sound is always decoded from its beginning, since decoders and
-    rounded times make it depend on all that was before.
-    """
+    """Decodes the clip of a request."""
     if request.start > 0 and request.video:
         try:
             return _read(file, request, Damage("error"), cut=True)
@@ -58,14 +53,14 @@ def _read(file: MediaFile, request: Request, damage: Damage, *, cut: bool) -> tu
         if found is None:
             found = clip.read_cut()
     except (FFmpegError, MediaError):
-        file.check()  # what a file seems to be once its deadline has passed says nothing about it
+        file.check()  # after the deadline a file appears truncated, which says nothing about it
         raise
     file.check()
     return found
 
 
 class _Clip:
-    """One way through a file."""
+    """One pass over a file."""
 
     def __init__(
         self, file: MediaFile, container: InputContainer, request: Request, damage: Damage, *, cut: bool
@@ -102,10 +97,10 @@ class _Clip:
         return self._finish(container), complete
 
     def read_cut(self) -> tuple[Media, bool]:
-        """Decodes pictures from shortly before the clip on.
+        """Decodes from the last key frame before the clip.
 
         Raises:
-            MissedError: pictures that cannot be decoded so.
+            MissedError: decoding cannot begin there.
         """
         since = self._zero + Fraction(self._request.start - PREROLL)
         self._head = []
@@ -137,7 +132,7 @@ class _Clip:
             return self._finish(container), complete
 
     def _take(self, frames: Frames, pictured: VideoStream | None, sounding: AudioStream | None) -> bool:
-        """Takes frames up to the end of the clip, and tells whether the file ended before it."""
+        """Collects frames up to the end of the clip, and returns whether the file ended before it."""
         for frame in self._until_broken(frames):
             self._file.deadline.check()
             try:
@@ -181,22 +176,22 @@ class _Clip:
         return to_media(video, waveform, max(ends), request, self._damage.told)
 
 
-def to_collectors(request: Request, zero: Fraction) -> tuple[Pictures, Sound]:
-    """What takes the pictures and the sound of a clip."""
+def to_collectors(request: Request, zero: Fraction) -> tuple[FrameCollector, AudioCollector]:
+    """The collectors of the clip's video and audio."""
     clip: dict[str, Any] = {"zero": zero, "begin": request.start, "end": request.end, "limits": request.limits}
     return (
-        Pictures(frame_rate=request.frame_rate, size=request.size, **clip),
-        Sound(sample_rate=request.sample_rate, **clip),
+        FrameCollector(frame_rate=request.frame_rate, size=request.size, **clip),
+        AudioCollector(sample_rate=request.sample_rate, **clip),
     )
 
 
 def to_media(
     video: Video | None, waveform: Waveform | None, ends: float, request: Request, skipped: tuple[str, ...] = ()
 ) -> Media:
-    """The clip, which ends at ``ends``.
+    """The clip, which ends at ``ends`` seconds.
 
     Raises:
-        MediaError: nothing is in it.
+        MediaError: the clip is empty.
     """
     if video is not None or waveform is not None:
         return Media(video, waveform, ends, skipped)

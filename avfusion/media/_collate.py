@@ -1,4 +1,4 @@
-"""Clips of different length and content to one batch."""
+"""Collating clips into a batch."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,18 +11,19 @@ from avfusion.types import Video, Waveform
 
 
 def collate_media(clips: Sequence[Media]) -> tuple[Video | None, Waveform | None]:
-    """Pads clips into one batch, which is what encoders take; a ``collate_fn`` for a ``DataLoader``.
+    """Pads clips into one batch for the encoders; a ``collate_fn`` for a ``DataLoader``.
 
-    A clip without pictures or without sound becomes a row whose mask is all ``False``.
+    A clip without video or audio becomes a row whose mask is all ``False``.
 
     Args:
-        clips: what :func:`load_media` gives.
+        clips: clips from :func:`load_media`.
 
     Returns:
-        The video ``(clip, longest, 3, height, width)`` and the waveform ``(clip, longest)``; None for what no clip has.
+        The video ``(clip, longest, 3, height, width)`` and the waveform ``(clip, longest)``; None for a modality that
+        no clip has.
 
     Raises:
-        InvalidValueError: no clips, one with neither pictures nor sound, or pictures or sample rates that differ.
+        InvalidValueError: no clips, a clip with neither video nor audio, or different frame sizes or sample rates.
 
     Example:
         >>> import torch
@@ -38,7 +39,7 @@ def collate_media(clips: Sequence[Media]) -> tuple[Video | None, Waveform | None
         raise InvalidValueError("clips: must hold at least one, found none")
     for index, clip in enumerate(clips):
         if clip.video is None and clip.waveform is None:
-            raise InvalidValueError(f"clips: each must have pictures or sound, found neither in clip {index}")
+            raise InvalidValueError(f"clips: each must have video or audio, found neither in clip {index}")
     return _videos(clips), _waveforms(clips)
 
 
@@ -50,9 +51,7 @@ def _videos(clips: Sequence[Media]) -> Video | None:
     sizes = sorted({tuple(video.pixels.shape[2:]) for video in present})
     if len(sizes) > 1:
         found = ", ".join(f"{height} × {width}" for _, height, width in sizes)
-        raise InvalidValueError(
-            f"clips: pictures must be of one size, found {found}; load_media(size=...) makes them so"
-        )
+        raise InvalidValueError(f"clips: frames must be of one size, found {found}; load_media(size=...) makes them so")
     if len({video.pixels.dtype for video in present}) > 1:
         raise InvalidValueError(
             f"clips: pixels must be of one dtype, found {sorted({str(video.pixels.dtype) for video in present})}"

@@ -1,4 +1,4 @@
-"""What of a file cannot be read: an error, or left out and told."""
+"""Damaged parts of a file: an error, or skipped and reported."""
 
 from collections.abc import Callable
 from errno import EPERM
@@ -10,18 +10,18 @@ from av import FFmpegError
 from avfusion.errors import MediaError
 
 Policy = Literal["error", "skip"]
-# Is told the type of the stream, what is wrong, when, and FFmpeg's error if there is one.
+# Receives the type of the stream, the kind of damage, its time, and FFmpeg's error or None.
 Damaged = Callable[[str, str, Fraction | None, FFmpegError | None], None]
 
 
 class Damage:
-    """Takes note of damage in what is read.
+    """Collects the damage found in a file.
 
     Args:
-        policy: ``"error"`` to raise it, ``"skip"`` to tell it in the end.
+        policy: ``"error"`` to raise it, ``"skip"`` to report it.
 
     Attributes:
-        since: seconds on the file's clock before which it does not matter.
+        since: seconds on the file's clock before which damage is ignored.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -31,10 +31,10 @@ class Damage:
         self._others: list[str] = []
 
     def packet(self, kind: str, what: str, time: Fraction | None) -> None:
-        """A packet or a picture is damaged.
+        """Adds a damaged packet or frame.
 
         Raises:
-            MediaError: unless it is skipped.
+            MediaError: unless damage is skipped.
         """
         if self.since is not None and time is not None and time < self.since:
             return
@@ -44,10 +44,10 @@ class Damage:
         self._packets.setdefault((kind, what), []).append(time)
 
     def whole(self, error: MediaError) -> None:
-        """The file is not whole.
+        """Adds that the file is incomplete.
 
         Raises:
-            MediaError: unless that is skipped.
+            MediaError: unless damage is skipped.
         """
         if self.policy == "error":
             raise MediaError(f'{error}; damaged="skip" reads what there is') from error.__cause__
@@ -55,7 +55,7 @@ class Damage:
 
     @property
     def told(self) -> tuple[str, ...]:
-        """All of it in words."""
+        """Descriptions of all damage."""
         words = []
         for (kind, what), times in self._packets.items():
             first = min((time for time in times if time is not None), default=None)
@@ -65,5 +65,5 @@ class Damage:
 
 
 def reason(error: FFmpegError) -> str:
-    """FFmpeg's own words, in brackets, where they tell anything: decoders that know no reason say "not permitted"."""
+    """FFmpeg's error message in brackets; empty for "not permitted", which decoders return for unknown reasons."""
     return "" if error.errno == EPERM else f" ({error.strerror})"

@@ -1,4 +1,4 @@
-"""From the packets of a container to decoded pictures and sound."""
+"""Decoding the packets of a container."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -13,30 +13,38 @@ from avfusion.media._damage import Damaged
 from avfusion.media._time import seconds
 from avfusion.media._truncation import Stated
 
-_BARE = ("aac", "ac3", "amr", "dts", "eac3", "loas", "mp3")  # frames after one another, and what may lie between them
-_SAMPLES = ("aiff", "au", "caf", "w64", "wav")  # whose last packet is as long as what is left
-_HELD = 2**26  # bytes that are kept in the hope of a later picture to begin with
+_BARE = (
+    "aac",
+    "ac3",
+    "amr",
+    "dts",
+    "eac3",
+    "loas",
+    "mp3",
+)  # formats of consecutive frames, with what may be between them
+_SAMPLES = ("aiff", "au", "caf", "w64", "wav")  # whose last packet is shorter
+_HELD = 2**26  # bytes of packets to keep while waiting for a later key frame
 
 Frames = Iterator[VideoFrame | AudioFrame]
 Fault = tuple[str, str, Fraction | None, FFmpegError | None]  # what is told of it
 
 
 class MissedError(Exception):
-    """Decoding did not begin where it should have: the file has to be read from its beginning."""
+    """Decoding did not start at the requested frame: the file has to be read from its beginning."""
 
 
 class _Doubt(NamedTuple):
-    """A fault of a packet of MPEG-TS, which is none where another recording was joined on: where time goes back."""
+    """A broken MPEG-TS packet, which is no fault where two recordings were concatenated and timestamps go back."""
 
     fault: Fault
     dts: int | None
-    left: int = 1  # packets that may come between
+    left: int = 1  # packets that may be in between
 
 
 def packets_of(
     container: InputContainer, streams: Sequence[VideoStream | AudioStream | None], stated: Stated
 ) -> "Iterator[Packet[Any]]":
-    """The packets of these streams as they come, while ``stated`` sees every packet."""
+    """The packets of some streams; ``stated`` receives every packet of the file."""
     for packet in container.demux():
         stated.see(packet)
         if any(packet.stream is stream for stream in streams):
@@ -44,7 +52,7 @@ def packets_of(
 
 
 def decode(packets: "Iterable[Packet[Any]]", damaged: Damaged) -> Frames:
-    """The frames of packets as they come; ``damaged`` is told of what cannot be decoded."""
+    """The decoded frames of packets; ``damaged`` receives what cannot be decoded."""
     begun: set[int] = set()
     doubted: dict[int, _Doubt] = {}
     pending: Fault | None = None
@@ -63,7 +71,7 @@ def decode(packets: "Iterable[Packet[Any]]", damaged: Damaged) -> Frames:
                 damaged(*doubt.fault)
         if kind == "audio" or packet.is_keyframe:
             begun.add(packet.stream_index)
-        if packet.is_corrupt:  # and still it may be whole: what was lost can lie before it
+        if packet.is_corrupt:  # the frame itself may be intact: the lost data can precede it
             what = "an incomplete packet"
         try:
             decoded = packet.decode()
@@ -74,11 +82,11 @@ def decode(packets: "Iterable[Packet[Any]]", damaged: Damaged) -> Frames:
                 what = ""
         if any(name in _SAMPLES for name in names) and packet.is_corrupt:
             what = ""
-        # A recording may begin between two pictures that can be decoded alone.
+        # A recording may begin between two key frames.
         if what and packet.stream_index in begun:
             fault = kind, what, seconds(packet.pts, packet.time_base), error
             if any(name in _BARE for name in names):
-                pending = fault  # the last frame of a recording that was stopped is seldom whole
+                pending = fault  # the last frame of a stopped recording is often incomplete
             elif error is None and "mpegts" in names:
                 doubted[packet.stream_index] = _Doubt(fault, packet.dts)
             else:
@@ -91,10 +99,10 @@ def decode(packets: "Iterable[Packet[Any]]", damaged: Damaged) -> Frames:
 def decode_from(
     packets: "Iterable[Packet[Any]]", pictured: VideoStream, since: Fraction, damaged: Damaged, *, sought: bool
 ) -> Frames:
-    """The same from the last picture before ``since`` on that can be decoded alone, and sound from its beginning.
+    """Like :func:`decode`, with video from the last key frame before ``since``, and audio from the beginning.
 
     Raises:
-        MissedError: pictures that cannot be decoded so.
+        MissedError: decoding cannot start there.
     """
     held = _Held(pictured, since, sought=sought)
     first = True
@@ -103,7 +111,7 @@ def decode_from(
             if frame.pts is None:
                 raise MissedError
             if first and frame.pts < held.key:
-                continue  # it refers to what was left out
+                continue  # it depends on dropped packets
             if first and (frame.pts > held.key or not frame.key_frame or frame.pict_type != PictureType.I):
                 raise MissedError
             first = False
@@ -111,10 +119,10 @@ def decode_from(
 
 
 class _Held:
-    """Leaves out packets of pictures that are not needed.
+    """Drops video packets that are not needed.
 
     Attributes:
-        key: when the picture is shown with which decoding begins, in ticks; None for the first of the file.
+        key: timestamp in ticks of the key frame to start with; None for the first frame of the file.
     """
 
     def __init__(self, pictured: VideoStream, since: Fraction, *, sought: bool) -> None:
@@ -138,7 +146,7 @@ class _Held:
             size += packet.size
             comes = seconds(packet.dts, packet.time_base)
             if comes is not None and before is not None and comes < before:
-                raise MissedError  # the clock began anew
+                raise MissedError  # the clock restarted
             before = before if comes is None else comes
             if packet.size == 0 or size > _HELD or (comes is not None and comes > self._since):
                 holds = False
@@ -148,5 +156,5 @@ class _Held:
 
 
 def _is_frame(packet: "Packet[Any]") -> bool:
-    """Whether a packet of a format without a container begins as its frames do, rather than as a tag."""
+    """Whether a packet of a format without a container is a frame, not a tag."""
     return bytes(packet)[:1] in (b"\xff", b"\x0b", b"\x7f", b"\x56") and bytes(packet)[1:2] > b"\x70"

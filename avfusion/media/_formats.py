@@ -1,8 +1,8 @@
-"""The formats that are read from a file or a pipe: those whose content alone says what they show.
+"""The formats that may be read: self-contained ones.
 
-Left out are formats that name other files or addresses (hls, concat, sdp, mlv, vobsub, image2 with its patterns of
-names, svg), devices, text drawn as video, and bare samples that nothing describes. What FFmpeg adds is left out until
-someone has looked at it.
+Excluded are formats that refer to other files or addresses (hls, concat, sdp, mlv, vobsub, image2 with file name
+patterns, svg), devices, text rendered as video, and headerless samples. A format that a new FFmpeg adds is excluded
+until it has been reviewed.
 """
 
 _CONTAINERS = (
@@ -26,7 +26,7 @@ _PICTURES = (
     "pgx_pipe phm_pipe photocd_pipe pictor_pipe png_pipe ppm_pipe psd_pipe qdraw_pipe qoi_pipe sgi_pipe sunrast_pipe "
     "tiff_pipe vbn_pipe webp_pipe xbm_pipe xpm_pipe xwd_pipe image2pipe"
 )
-_TEXTS = "srt ass webvtt"  # so that the message can say that a file holds nothing but subtitles
+_TEXTS = "srt ass webvtt"  # so that an error can name a file that has only subtitles
 
 _DEVICES = (
     "alsa android_camera avfoundation bktr decklink dshow fbdev gdigrab iec61883 jack kmsgrab lavfi libcdio libdc1394 "
@@ -63,13 +63,15 @@ _DOCUMENTS = {
 
 
 def document(head: bytes) -> str | None:
-    """What a file is that begins so, if it may hold media that FFmpeg would find by looking for them anywhere in it."""
+    """The name of the document type that a file with this beginning is, if FFmpeg would search it for embedded
+    media.
+    """
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return next((kind for mark, kind in _DOCUMENTS.items() if text.startswith(mark.lower())), None)
 
 
 def refusal(head: bytes) -> str | None:
-    """Why a file that begins so is refused, if that shows."""
+    """Why a file with this beginning is refused, or None."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     for mark, kind in _PLAYLISTS.items():
         if text.startswith(mark) or (mark[:1] == b"<" and mark.lower() in text[:1000].lower()):

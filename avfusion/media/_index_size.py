@@ -1,7 +1,7 @@
-"""How large the index of an MP4 or QuickTime file would become, which FFmpeg builds with 30 bytes for each sample.
+"""The size of the index that FFmpeg would build for an MP4 or QuickTime file: 30 bytes per sample.
 
-A count of samples that are all of one size takes four bytes in the file. So a few of them, in a file of no size, ask
-for gigabytes before anything of it is decoded.
+A run of samples of equal size takes four bytes in the file, so that a tiny file can describe an index of gigabytes
+before anything is decoded.
 """
 
 import re
@@ -10,13 +10,13 @@ from typing import Protocol
 
 from avfusion.media._limits import LimitError
 
-_MOST = 2**25  # samples that a file of less bytes may state: an index of a gigabyte
-_UNPACKED = 2**26  # bytes of a packed header that are looked at
-_DEEPEST = 3  # headers packed in packed headers
-_PIECE = 2**20  # bytes that are looked at together
-_TABLE = 16  # bytes of a table that are looked at
+_MOST = 2**25  # samples that a smaller file may state: an index of a gigabyte
+_UNPACKED = 2**26  # bytes of a compressed header to read
+_DEEPEST = 3  # nesting of compressed headers
+_PIECE = 2**20  # bytes to read at once
+_TABLE = 16  # bytes of a table to read
 _MARKS = re.compile(rb"stsz|trun|cmvd")
-_MEDIA = (b"mdat", b"idat")  # boxes that hold no tables
+_MEDIA = (b"mdat", b"idat")  # boxes without tables
 _BOX = re.compile(rb"[A-Za-z0-9 ]{4}")
 
 
@@ -26,7 +26,7 @@ class _File(Protocol):
 
 
 def check_index(file: _File) -> None:
-    """Looks for such counts in the file's boxes, if it has any.
+    """Checks the sample counts in the file's boxes.
 
     Raises:
         LimitError: too many samples.
@@ -51,12 +51,12 @@ def check_index(file: _File) -> None:
 
 
 def _stated(file: _File, at: int, end: int) -> int:
-    """Samples that the tables between two places state and tell nothing else of."""
+    """Sum of the sample counts stated by tables between two offsets."""
     samples = 0
     while at < end:
         file.seek(at)
         piece = file.read(min(_PIECE + _TABLE, end - at))
-        if not piece:  # its deadline has passed
+        if not piece:  # after the deadline
             break
         samples += _count(piece, _PIECE)
         at += _PIECE
@@ -64,7 +64,7 @@ def _stated(file: _File, at: int, end: int) -> int:
 
 
 def _count(data: bytes, before: int, depth: int = 0) -> int:
-    """Of tables that begin before a place in the data."""
+    """Sum of the counts of tables that begin before an offset."""
     samples = 0
     for mark in _MARKS.finditer(data[: before + 3]):
         at = mark.start()

@@ -1,4 +1,4 @@
-"""What a file may take of memory, however little of it there is."""
+"""Memory limits for reading a file."""
 
 import errno
 from dataclasses import dataclass, fields
@@ -8,32 +8,32 @@ from av.container import InputContainer
 
 from avfusion.errors import InvalidTypeError, InvalidValueError, MediaError
 
-_SMALLEST = 1024  # pixels that the smallest picture counts as: a picture costs more than its pixels
+_SMALLEST = 1024  # smallest number of pixels that a frame counts as, for its overhead
 
 
 class LimitError(MediaError):
-    """A limit that is exceeded: unlike damage, nothing to go on after."""
+    """A limit is exceeded. Reading stops, also with ``damaged="skip"``."""
 
 
 @dataclass(frozen=True)
 class MediaLimits:
-    """What reading a file may take, checked before memory is; ``math.inf`` is no limit.
+    """Memory limits for reading a file, checked before memory is allocated; ``math.inf`` disables one.
 
-    A few bytes can ask for gigabytes: of a picture with huge sides, of one picture that is held for hours and so
-    repeated at the frame rate, of silence between two distant sounds. The defaults let through an hour of video at 2
-    frames per second and 224 × 224 pixels, a full-HD clip of four minutes at 2 frames per second, and four hours of
-    sound at 16 kHz; reading then takes at most about 3 GB for pictures and 2 GB for sound.
+    A few bytes can describe gigabytes: a frame with a huge size, a frame that is held for hours and repeated at the
+    frame rate, or silence between two distant audio packets. The defaults allow an hour of video at 2 frames per second
+    and 224 × 224 pixels, a full-HD clip of four minutes at 2 frames per second, and four hours of audio at 16 kHz.
+    Reading then takes at most about 3 GB for frames and 2 GB for audio.
 
     Args:
-        picture_pixels: of one picture as it is coded.
-        total_pixels: of all pictures that are kept, in the size in which they are; each counts as at least 1024.
-        total_samples: of the sound that is kept, at its sample rate there, silence in gaps included.
-        gap_seconds: for which sound may be silent, or a picture be on display longer than stated, at one time.
-        total_gap_seconds: for which they may be in all.
+        frame_pixels: pixels of one coded frame.
+        total_pixels: pixels of all returned frames, at their returned size; each frame counts as at least 1024.
+        total_samples: samples of the returned audio, at its returned sample rate, including silence in gaps.
+        gap_seconds: length of one gap in the audio, or of one frame that is shown longer than stated.
+        total_gap_seconds: total length of such gaps.
 
     Raises:
-        InvalidTypeError: a limit that is no number.
-        InvalidValueError: one that is not positive.
+        InvalidTypeError: a limit is not a number.
+        InvalidValueError: a limit is not positive.
 
     Example:
         >>> from avfusion.media import MediaLimits
@@ -41,7 +41,7 @@ class MediaLimits:
         3600.0
     """
 
-    picture_pixels: float = 2**26
+    frame_pixels: float = 2**26
     total_pixels: float = 2**30
     total_samples: float = 2**28
     gap_seconds: float = 3600.0
@@ -57,15 +57,15 @@ class MediaLimits:
 
 
 def decoder_options(limits: MediaLimits) -> dict[str, str]:
-    """What makes FFmpeg's decoders refuse a picture that is too large before there is memory for it."""
-    return {"max_pixels": str(int(min(limits.picture_pixels, 2**31 - 1)))}
+    """FFmpeg options that make decoders refuse large frames before they allocate memory."""
+    return {"max_pixels": str(int(min(limits.frame_pixels, 2**31 - 1)))}
 
 
 def limit_stream(stream: VideoStream | None, limits: MediaLimits) -> None:
-    """Makes the decoder of a stream keep to the limits.
+    """Applies the limits to a stream's decoder.
 
     Raises:
-        LimitError: pictures that are stated to be too large.
+        LimitError: the stated frame size is too large.
     """
     if stream is None:
         return
@@ -75,67 +75,67 @@ def limit_stream(stream: VideoStream | None, limits: MediaLimits) -> None:
 
 
 def check_sizes(container: InputContainer, limits: MediaLimits, error: FFmpegError) -> None:
-    """Raises LimitError where decoding failed of pictures whose size is not known, maybe because it is too large."""
+    """Raises LimitError if decoding failed and the frame size is unknown, because the size may be the reason."""
     contexts = [stream.codec_context for stream in container.streams.video if stream.codec_context is not None]
-    too_large = error.errno in (errno.EINVAL, errno.ERANGE)  # FFmpeg's answer to a size that changes
+    too_large = error.errno in (errno.EINVAL, errno.ERANGE)  # FFmpeg's error if the size changes
     if contexts and (too_large or not any(context.width for context in contexts)):
         raise LimitError(
-            f"cannot be read, it is broken or no media file ({error.strerror}), or has a picture of more than "
-            f"{limits.picture_pixels:.0f} pixels, which limits=MediaLimits(picture_pixels=...) allows"
+            f"cannot be read, it is broken or no media file ({error.strerror}), or has a frame of more than "
+            f"{limits.frame_pixels:.0f} pixels, which limits=MediaLimits(frame_pixels=...) allows"
         ) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether there was no memory for Python, for PyTorch, which raises a RuntimeError, or for a mapping."""
+    """Whether an error of Python, PyTorch (a RuntimeError) or a memory mapping means that memory is exhausted."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     return "allocate memory" in str(error) or "enough memory" in str(error)
 
 
 def check_picture(height: int, width: int, limits: MediaLimits) -> None:
-    """Raises LimitError for a picture that is too large."""
-    if height * width > limits.picture_pixels:
+    """Raises LimitError if a frame is too large."""
+    if height * width > limits.frame_pixels:
         raise LimitError(
-            f"has pictures of {height} × {width} pixels, more than {limits.picture_pixels:.0f}; "
-            "limits=MediaLimits(picture_pixels=...) allows more"
+            f"has frames of {height} × {width} pixels, more than {limits.frame_pixels:.0f}; "
+            "limits=MediaLimits(frame_pixels=...) allows more"
         )
 
 
 def check_pictures(count: float, height: int, width: int, limits: MediaLimits) -> None:
-    """Raises LimitError for so many pictures that they are too large together."""
+    """Raises LimitError if the frames together are too large."""
     if count * max(height * width, _SMALLEST) > limits.total_pixels:
         raise LimitError(
-            f"asks for {count:.0f} or more pictures of {height} × {width}, together more than "
+            f"asks for {count:.0f} or more frames of {height} × {width}, together more than "
             f"{limits.total_pixels:.0f} pixels; a smaller size or frame_rate takes less, and "
             "limits=MediaLimits(total_pixels=...) allows more"
         )
 
 
 def check_samples(count: float, limits: MediaLimits) -> None:
-    """Raises LimitError for too much sound."""
+    """Raises LimitError if there are too many audio samples."""
     if count > limits.total_samples:
         raise LimitError(
-            f"asks for {count:.0f} or more samples of sound, more than {limits.total_samples:.0f}; a part of it or a "
+            f"asks for {count:.0f} or more samples of audio, more than {limits.total_samples:.0f}; a part of it or a "
             "smaller sample_rate takes less, and limits=MediaLimits(total_samples=...) allows more"
         )
 
 
 class Gaps:
-    """Counts the seconds in which nothing comes.
+    """Sums up gaps in a stream.
 
     Args:
-        what: comes or does not, for messages.
-        limits: on them.
+        what: name of the stream's content, for messages.
+        limits: limits on gaps.
     """
 
     def __init__(self, what: str, limits: MediaLimits) -> None:
         self._what, self._limits, self._total = what, limits, 0.0
 
     def add(self, start: float, end: float, *, since: float) -> None:
-        """Nothing came from ``start`` to ``end``; the last that came began at ``since``.
+        """Adds a gap from ``start`` to ``end``, after data that began at ``since``.
 
         Raises:
-            LimitError: a gap that is too long, or that makes all of them too long.
+            LimitError: the gap or the total is too long.
         """
         if end - since > self._limits.gap_seconds:
             raise LimitError(

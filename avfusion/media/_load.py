@@ -1,4 +1,4 @@
-"""Files to pictures and sound on one clock."""
+"""Loading a media file."""
 
 import os
 from collections.abc import Collection
@@ -38,56 +38,54 @@ def load_media(
     timeout: float = 1800.0,
     limits: MediaLimits = MediaLimits(),  # noqa: B008  # it is frozen
 ) -> Media:
-    """Reads pictures at exact times and mono sound from a file of any of FFmpeg's formats.
+    """Reads a media file: video frames at exact times, and mono audio.
 
-    The path stands for that one file: no name is a pattern or an address, and formats that refer to other files or
+    The path names exactly one file: it is never a pattern or an address, and formats that refer to other files or
     addresses, such as playlists, are refused.
 
-    Both are on one clock. Its 0 is ``start`` seconds after the file's own beginning; a stream that begins later keeps
-    its distance in ``video.spans`` and ``waveform.start``.
+    Audio and video share one clock. Its 0 is ``start`` seconds after the beginning of the file. A stream that begins
+    later keeps its offset in ``video.spans`` and ``waveform.start``.
 
-    With a ``frame_rate``, time is cut into spans ``[i, i + 1) / frame_rate`` from 0 on, and the video has one picture
-    for each span that it touches: the one on display at the span's middle, so a cut exactly between two spans is never
-    ambiguous. Where the middle lies outside the video, it is the nearest picture: a video from 0 to ``d`` gives
-    ``ceil(d * frame_rate)`` of them. Without one, every picture is kept with the span for which it is displayed.
+    With a ``frame_rate``, time is divided into spans ``[i, i + 1) / frame_rate``. Each span that the video touches gets
+    the frame that is shown at the middle of the span, or the nearest frame if the middle is outside the video: a video
+    from 0 to ``d`` gives ``ceil(d * frame_rate)`` frames. With ``frame_rate=None``, all frames are returned with the
+    spans for which they are shown.
 
-    Sound of any layout is mixed down without exceeding full scale; gaps in it become silence. Rotation and mirroring
-    that the file asks for are applied to pictures; pixels that are not square are not stretched, and transparency is
-    dropped. An image file gives :meth:`avfusion.Video.from_image` whatever ``start`` and ``end`` are. Cover art is no
-    video.
+    Audio is mixed down without clipping; gaps become silence. Rotation and mirroring are applied; non-square pixels are
+    not stretched, and transparency is dropped. An image file gives :meth:`avfusion.Video.from_image` for any ``start``
+    and ``end``. Cover art is not video.
 
-    What other players read is read: sizes and lengths in headers that say nothing or the wrong thing, an Ogg file
-    without an end or with a second stream after it, tags and padding between the frames of an MP3, a recording that
-    begins or ends amid a picture. A cut from ``start`` to ``end`` has the pictures and samples of the whole file there;
-    pictures before it are skipped where the file tells where to begin, sound is decoded from its beginning.
+    Files that common players read are read as well: wrong or missing sizes in headers, an Ogg file without an end or
+    with a second stream after it, tags and padding between the frames of an MP3, and recordings that begin or end
+    inside a frame. A clip from ``start`` to ``end`` has the same frames and samples as the whole file. Video is decoded
+    from the last key frame before ``start`` if the file has an index; audio is decoded from the beginning.
 
     Args:
         path: a local file.
-        frame_rate: pictures a second, or None for each one in the file.
-        sample_rate: of the sound, in Hz.
-        start: seconds from the beginning of the file.
-        end: seconds from the beginning of the file; to its end without it.
-        size: ``(height, width)`` of the pictures, or one number for both; as in the file without it.
-        video: whether to read pictures.
-        audio: whether to read sound.
-        audio_track: which sound to read where there are several, counted from 0. Without it, the one that FFmpeg thinks
-            best of those that can be decoded, silent or not: the default, the one of most channels, the first.
-        require: ``"video"``, ``"audio"`` or both: what the file must hold. Without it, what is absent is None.
-        damaged: ``"error"`` to refuse a file of which pictures or sound are missing, ``"skip"`` to take what there is
-            and tell in ``skipped`` what is not.
+        frame_rate: frames per second, or None for all frames of the file.
+        sample_rate: sample rate of the returned audio in Hz.
+        start: start of the clip, in seconds from the beginning of the file.
+        end: end of the clip, in seconds from the beginning of the file; by default the end of the file.
+        size: ``(height, width)`` of the frames, or one number for both; by default the size in the file.
+        video: whether to read video.
+        audio: whether to read audio.
+        audio_track: index of the audio track, from 0. By default FFmpeg's choice among the tracks that can be decoded:
+            the default track, then the one with the most channels, then the first.
+        require: ``"video"``, ``"audio"`` or both: streams that the file must have. Other missing streams are None.
+        damaged: ``"error"`` to refuse a damaged file, ``"skip"`` to read the intact parts and list the others in
+            ``skipped``.
         timeout: seconds for opening and reading the file.
-        limits: on what it may take of memory.
+        limits: memory limits.
 
     Returns:
         ``video.pixels`` is ``(1, frame, 3, height, width)`` uint8 RGB, ``waveform.samples`` ``(1, sample)`` float32.
 
     Raises:
-        MediaError: a file that is missing, empty, broken, or holds nothing of what is asked for. One of which pictures
-            or sound are missing, unless they are skipped: a packet that is incomplete or cannot be decoded, or an end
-            before the one that the format states. Or a file that takes longer than ``timeout``, or more than the
-            ``limits``.
-        InvalidValueError: an argument out of its range.
-        InvalidTypeError: a path of another type.
+        MediaError: the file is missing, empty or broken, has none of the requested streams, takes longer than
+            ``timeout``, or exceeds ``limits``; with ``damaged="error"`` also if a packet is incomplete or cannot be
+            decoded, or the file ends before its stated length.
+        InvalidValueError: an argument is out of range.
+        InvalidTypeError: ``path`` has another type.
 
     Example:
         >>> import tempfile, torch

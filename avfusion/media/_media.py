@@ -1,4 +1,4 @@
-"""What a file holds."""
+"""The content of a file."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,13 @@ from avfusion.types import Video, Waveform
 
 
 class Media(NamedTuple):
-    """What a file holds: a batch of one.
+    """The decoded content of a file, as a batch of one clip.
 
     Attributes:
-        video: its pictures, or None.
-        waveform: its sound, mono, or None.
-        duration: seconds from the start of the clip to the end of its last picture or sound; 0 for a still image.
-        skipped: what of the file is missing here because it is damaged, in words; empty where nothing is.
+        video: the frames, or None.
+        waveform: the mono audio, or None.
+        duration: seconds from the start of the clip to the end of its last frame or audio sample; 0 for a still image.
+        skipped: descriptions of damaged parts of the file that are missing here; empty if there are none.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Opening a path as that one file: neither its name nor its content makes FFmpeg open another."""
+"""Opening exactly one file: neither its name nor its content makes FFmpeg open another."""
 
 import errno
 import gc
@@ -29,22 +29,22 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-# Metadata need not be UTF-8. PyAV before 19 fails at it unless told otherwise; later ones cannot be told, and do not.
+# Metadata may not be UTF-8. PyAV before 19 raises an error by default; PyAV 19 has no option and no error.
 ANY_TEXT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-# Nothing but the file itself is opened, by whatever way a demuxer may try.
+# No demuxer can open any other file.
 _ALONE = {"format_whitelist": READ, "protocol_whitelist": "", "enable_drefs": "0", "use_absolute_path": "0"}
 
 # Decoders and filters of a parent process may wait for its garbage collector when it forks. Freed in the child, they
-# would wait without end for threads that it lacks; so there they are left alone.
+# would wait forever for threads that do not exist there; so they are never freed there.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=gc.freeze)
 
 
 class Deadline:
-    """A moment after which reading stops.
+    """A time after which reading stops.
 
     Args:
-        seconds: from now on.
+        seconds: time from now.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -52,7 +52,7 @@ class Deadline:
         self.restart()
 
     def restart(self) -> None:
-        """Counts the seconds from now on."""
+        """Starts the timeout again."""
         self._at = time.monotonic() + self._seconds
 
     @property
@@ -60,25 +60,25 @@ class Deadline:
         return time.monotonic() > self._at
 
     def check(self) -> None:
-        """Raises MediaError once it has passed."""
+        """Raises MediaError after the deadline."""
         if self.passed:
             raise MediaError(f"takes longer than {self._seconds:g} s to read; timeout=... allows more")
 
 
 class MediaFile:
-    """A file that FFmpeg reads through Python, and that seems to end when its deadline has passed.
+    """A file that FFmpeg reads through Python. After the deadline, it appears to end.
 
-    FFmpeg learns the suffix of its name only: nothing in a name is a pattern or an address.
+    FFmpeg gets only the suffix of the name, so that no name is a pattern or an address.
 
     Args:
         file: an open file.
-        name: what it is called.
+        name: its name.
         timeout: seconds for all reading.
 
     Attributes:
         head: the first bytes that were read.
-        deadline: that of reading.
-        others: the names of other files that FFmpeg was made to ask for, and was not given.
+        deadline: the deadline of reading.
+        others: names of other files that FFmpeg requested and was refused.
     """
 
     def __init__(self, file: Any, name: str, *, timeout: float = math.inf) -> None:
@@ -98,7 +98,7 @@ class MediaFile:
     ) -> None:
         self.close()
 
-    # An exception raised in these would come out of PyAV wherever FFmpeg fails next, maybe in another file.
+    # PyAV would raise an exception from these callbacks at FFmpeg's next failure, perhaps in another file.
     def read(self, size: int = -1) -> bytes:
         if self.deadline.passed or self._error is not None:
             return b""
@@ -129,14 +129,14 @@ class MediaFile:
         self._file.close()
 
     def open_other(self, name: str, flags: int, options: Mapping[str, str]) -> io.BytesIO:
-        """What FFmpeg gets in place of another file: nothing."""
+        """Refuses another file: FFmpeg gets an empty one."""
         self.others.append(name)
         return io.BytesIO()
 
     def check(self) -> None:
-        """Raises MediaError if what was read is not all that there is, or not all that it refers to.
+        """Raises MediaError if the file was not read completely, or refers to other files.
 
-        An error of the file's own ``read`` that is no OSError is raised as it is, and so is its TimeoutError.
+        An exception from the file's own ``read`` is raised unchanged if it is a TimeoutError or not an OSError.
         """
         self.deadline.check()
         if isinstance(self._error, OSError) and not isinstance(self._error, TimeoutError):
@@ -150,11 +150,11 @@ class MediaFile:
 def open_container(
     file: MediaFile, *, limits: MediaLimits, format: str | None = None, options: Mapping[str, str] | None = None
 ) -> InputContainer:
-    """What FFmpeg makes of a file.
+    """Opens a file with FFmpeg.
 
     Raises:
-        MediaError: a file that refers to others, or that takes too long.
-        av.FFmpegError: one that is broken, or no media.
+        MediaError: the file refers to others, or takes too long.
+        av.FFmpegError: the file is broken, or not a media file.
     """
     options = {**(options or {}), **_ALONE, **decoder_options(limits)}
     if file.seekable():
@@ -168,10 +168,10 @@ def open_container(
         container = _open(file, format, options)
     except av.FFmpegError as error:
         file.check()
-        refused = error.errno == errno.EINVAL  # which a format gives that is not allowed
+        refused = error.errno == errno.EINVAL  # for a format that is not allowed
         if not refused and not isinstance(error, av.InvalidDataError):
             raise
-        if refused and not file.head:  # refused by the name of the format alone
+        if refused and not file.head:  # refused because of the format
             message = f"is not read as {format}: that refers to other files or addresses, or tells too little"
             raise MediaError(message) from error
         if reason := refusal(file.head):
@@ -198,10 +198,10 @@ def _open(file: MediaFile, format: str | None, options: dict[str, str]) -> Input
 
 
 def shown(path: object) -> str:
-    """A path as messages show it, on one line whatever it holds.
+    """A path as one line for messages.
 
     Raises:
-        InvalidTypeError: no path.
+        InvalidTypeError: it is not a path.
     """
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise InvalidTypeError(f"path: must be the path of a file, found {type(path).__name__}")
@@ -210,21 +210,21 @@ def shown(path: object) -> str:
 
 
 def open_file(path: Path) -> io.FileIO:
-    """A regular file.
+    """Opens a regular file.
 
     Raises:
-        MediaError: what is not there, may not be read, is empty, or is something else.
+        MediaError: the file is missing, unreadable or empty, or not a regular file.
     """
     try:
         _check_kind(path.stat().st_mode)
-        # Not blocking: what has become a pipe meanwhile is left at once.
+        # Non-blocking, in case the file was replaced by a pipe.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         file = io.FileIO(os.open(path, flags))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MediaError("does not exist") from error
     except OSError as error:
         raise MediaError(f"cannot be opened ({error.strerror})") from error
-    except ValueError as error:  # a name that no file can have
+    except ValueError as error:  # an invalid file name
         raise MediaError(f"cannot be opened ({error})") from error
     try:
         found = os.fstat(file.fileno())

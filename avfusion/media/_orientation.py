@@ -1,4 +1,4 @@
-"""Decoded pictures to pixels, the right way up."""
+"""Decoded frames to upright RGB pixels."""
 
 import struct
 import threading
@@ -16,7 +16,7 @@ Matrix = tuple[int, int, int, int]  # a b c d: a source pixel (x, y) is shown at
 
 
 def to_tensor(frame: VideoFrame, size: tuple[int, int] | None, matrix: Matrix) -> Tensor:
-    """``(3, height, width)`` uint8 RGB, turned and mirrored as the matrix says."""
+    """``(3, height, width)`` uint8 RGB, rotated and mirrored by the display matrix."""
     a, b, c, d = matrix
     turned = abs(b) + abs(c) > abs(a) + abs(d)
     height, width = size or (None, None)
@@ -33,13 +33,16 @@ def to_tensor(frame: VideoFrame, size: tuple[int, int] | None, matrix: Matrix) -
 
 
 _OWN = threading.local()
-_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}  # before, there is one
+_ONE_THREAD: dict[str, Any] = (
+    {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+)  # earlier versions share one
 
 
 def _as_rgb(frame: VideoFrame, width: int | None, height: int | None) -> VideoFrame:
-    """Converted in this thread, by a converter of its own.
+    """Converts in this thread, with a new converter.
 
-    The one that PyAV 19 shares among frames has threads, which a forked process lacks and waits for without end.
+    The converter that PyAV 19 shares between frames has threads, which a forked process lacks and would wait for
+    forever.
     """
     if not hasattr(_OWN, "reformatter"):
         _OWN.reformatter = VideoReformatter()
@@ -49,20 +52,20 @@ def _as_rgb(frame: VideoFrame, width: int | None, height: int | None) -> VideoFr
 
 
 def display_matrix(frame: VideoFrame) -> Matrix:
-    """How a picture is to be shown."""
+    """The display matrix of a frame."""
     try:
         side_data = _without_profile(frame).side_data
         if "DISPLAYMATRIX" not in side_data:
             return 1, 0, 0, 1
         a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side_data["DISPLAYMATRIX"]))
         return a, b, c, d
-    except ValueError:  # PyAV knows not every kind of side data, and lists none then; the angle it gives all the same
+    except ValueError:  # PyAV lists no side data if one is of an unknown kind, but still gives the angle
         cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[round(frame.rotation / 90) % 4]
         return cos, -sin, sin, cos
 
 
 def _without_profile(frame: VideoFrame) -> VideoFrame:
-    """The picture without its colour profile: PyAV frees a named one twice, which ends the interpreter."""
+    """The frame without its colour profile: PyAV frees a named one twice, which crashes the interpreter."""
     graph = Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1)

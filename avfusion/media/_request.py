@@ -1,4 +1,4 @@
-"""What is asked of a file."""
+"""The checked arguments of :func:`~avfusion.media.load_media`."""
 
 import math
 from collections.abc import Collection

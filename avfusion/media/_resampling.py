@@ -1,4 +1,4 @@
-"""Sound of any layout and rate to mono at another rate."""
+"""Resampling audio of any layout and rate to mono."""
 
 import itertools
 import math
@@ -13,12 +13,12 @@ _FILTER = 64  # samples of the lower rate, more than the filter spans
 
 
 class Resampler:
-    """Resamples sound of one kind, as it comes.
+    """Resamples a stream of audio frames.
 
     Args:
-        frame: the first; all are like it.
-        rate: samples a second of what comes out.
-        skip: samples of the first that are left out.
+        frame: the first frame; all others have the same format.
+        rate: sample rate of the result.
+        skip: samples to drop at the beginning.
     """
 
     def __init__(self, frame: AudioFrame, rate: int, skip: int = 0) -> None:
@@ -30,7 +30,7 @@ class Resampler:
             channel_layout=frame.layout.name,
             time_base=f"1/{frame.sample_rate}",
         )
-        # FFmpeg's filter gives nothing of less than it spans, 22 samples of the lower rate: silence is added to that.
+        # FFmpeg's filter returns nothing for fewer samples than its length, 22 at the lower rate: so audio is padded.
         self._least = 0 if rate == frame.sample_rate else math.ceil(_FILTER * max(1.0, frame.sample_rate / rate))
         self._ratio, self._came, self._gave = Fraction(rate, frame.sample_rate), -skip, 0
         nodes = [source]
@@ -40,7 +40,7 @@ class Resampler:
             nodes.append(self._graph.add("pan", "mono|c0=" + "+".join(f"{by:.17f}*c{at}" for at, by in weights)))
         if self._least:
             nodes.append(self._graph.add("apad", f"whole_len={self._least}"))
-        # Asked for integers FFmpeg mixes down without exceeding full scale; asked for floats it adds 3 dB.
+        # FFmpeg mixes integers down without clipping, but adds 3 dB to floats.
         nodes.append(self._graph.add("aformat", f"sample_fmts=s32:channel_layouts=mono:sample_rates={rate}"))
         nodes.append(self._graph.add("abuffersink"))
         for node, following in itertools.pairwise(nodes):
@@ -48,7 +48,7 @@ class Resampler:
         self._graph.configure()
 
     def resample(self, frame: AudioFrame | None) -> list[Tensor]:
-        """``(sample,)`` int32: what has become known with this frame; the rest, with None."""
+        """``(sample,)`` int32: samples that this frame completes; all remaining samples for None."""
         self._graph.push(frame)
         self._came += 0 if frame is None else frame.samples
         out: list[Tensor] = []
@@ -66,15 +66,15 @@ class Resampler:
 
 
 def _weights(frame: AudioFrame) -> list[tuple[int, float]]:
-    """Channels with their shares, of a layout that FFmpeg does not mix down by itself."""
+    """Channels and their weights, for a layout that FFmpeg does not mix down."""
     name, count = frame.layout.name, frame.layout.nb_channels
     if name.startswith("ambisonic"):
-        return [(0, 1.0)]  # what comes from everywhere
+        return [(0, 1.0)]  # omnidirectional channels
     if name == f"{count} channels" and (count > 1):
         return [(channel, 1 / count) for channel in range(count)]
     return []
 
 
 def period(rate_in: int, rate_out: int) -> int:
-    """Samples after which two rates meet again."""
+    """Samples after which the sampling times of two rates coincide again."""
     return rate_in // math.gcd(rate_in, rate_out)

@@ -1,30 +1,30 @@
-"""Sizes in the headers of uncompressed sound that say nothing, or the wrong thing.
+"""Missing or wrong sizes in the headers of uncompressed audio.
 
-A writer that cannot go back, to a pipe or because it was killed, leaves a placeholder where the size of the sound
-belongs; others count the header in, or round. Such a file is read as if the size were that of what is there, so that
-it gives the samples of the file with the right size.
+A writer that cannot seek, because it writes to a pipe or was killed, leaves a placeholder for the size of the audio;
+others include the header, or round. Such a file is read as if its header had the actual size, so that all its samples
+are returned.
 """
 
 import struct
 from typing import IO, NamedTuple
 
-_ABOUT = 1 << 16  # bytes that a placeholder may be off by: headers are counted in or out, and some round
-_HEADER = 64  # bytes that a size may be over
+_ABOUT = 1 << 16  # tolerance of a placeholder in bytes: it may include headers, or be rounded
+_HEADER = 64  # bytes by which a size may be too large
 _W64 = bytes.fromhex("2E91CF11A5D628DB04C10000")
 _AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}  # a sample, by encoding
 
 
 class Block(NamedTuple):
-    """Where the samples of a file are.
+    """Location of the samples in a file.
 
     Attributes:
-        start: byte at which they begin.
-        size: their bytes, as the header says.
-        field: byte at which the header says so.
-        code: how, for :mod:`struct`.
-        extra: what the header counts in.
-        step: bytes of a sample of all channels; 1 where it is not known.
-        number: byte at which the header says how many of them there are; 0 where it does not.
+        start: byte offset of the first sample.
+        size: size in bytes, as stated in the header.
+        field: byte offset of the size field.
+        code: format of the size field, for :mod:`struct`.
+        extra: bytes of the header that the size includes.
+        step: bytes per sample of all channels; 1 if unknown.
+        number: byte offset of the field with the number of samples; 0 if there is none.
     """
 
     start: int
@@ -37,11 +37,11 @@ class Block(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """What has to be changed of a header.
+    """Changes to a header.
 
     Attributes:
-        changes: bytes to put in place of others, by where they begin.
-        missing: how many bytes of sound the file is short of, if it is cut short.
+        changes: new bytes, by offset.
+        missing: bytes of audio that are missing, if the file is truncated.
     """
 
     changes: dict[int, bytes]
@@ -49,7 +49,7 @@ class Correction(NamedTuple):
 
 
 def correct_size(file: IO[bytes]) -> Correction:
-    """The correction that a sound file needs; an empty one where it needs none, or is of another kind."""
+    """The correction of an audio file's header; empty if none is needed, or the file is of another format."""
     total = file.seek(0, 2)
     file.seek(0)
     head = file.read(16)
@@ -63,7 +63,7 @@ def correct_size(file: IO[bytes]) -> Correction:
     unknown = block.size <= 0 or (block.size > there and _is_placeholder(block.size, limit))
     size = there if unknown else min(block.size, there)
     size -= size % block.step
-    # Two bytes over, or the size of the whole file, are mistakes; more than that has been lost.
+    # Two bytes too many, or the size of the whole file, are writers' errors; more means truncation.
     over = 0 if unknown else block.size - there
     missing = over if over > max(block.start + 8, _HEADER) else 0
     changes = {}
@@ -71,7 +71,7 @@ def correct_size(file: IO[bytes]) -> Correction:
         changes[block.field] = struct.pack(block.code, size + block.extra)
         if block.number:
             changes[block.number] = struct.pack(">I", size // block.step)
-    # These are read up to the size of the whole.
+    # These are read up to the file size.
     if head[:4] == b"FORM" and total - 8 < 1 << 32:
         changes[4] = struct.pack(">I", total - 8)
     elif head[:4] == b"riff":
@@ -80,7 +80,7 @@ def correct_size(file: IO[bytes]) -> Correction:
 
 
 def _is_placeholder(size: int, limit: int) -> bool:
-    """Whether a size is what writers put for "unknown": the largest number of 32 or 64 bits, or nearly so."""
+    """Whether a size is a placeholder for "unknown": close to the largest number of 32 or 64 bits."""
     if abs(size - 0x7F000000) <= _ABOUT:  # as SoX writes AIFF
         return True
     if limit == 1 << 32:
@@ -130,7 +130,7 @@ def _find_aiff(file: IO[bytes], total: int) -> Block | None:
             channels, _, bits = struct.unpack(">HIH", file.read(8))
             step, count = max(1, channels * ((bits + 7) // 8)), at + 10
         elif name == b"SSND":
-            # The size may be a placeholder below that of the fields counted in.
+            # The size may be a placeholder smaller than the fields that it includes.
             return Block(at + 16, max(0, size - 8), at + 4, ">I", 8, step, count)
         at += 8 + size + size % 2
     return None
@@ -160,7 +160,7 @@ def _find_caf(file: IO[bytes], total: int) -> Block | None:
         if name == b"desc":
             _, _, _, packet, *_ = struct.unpack(">d4sIIIII", file.read(32))
             if not packet:
-                return None  # compressed: a table tells the packets
+                return None  # compressed: a table lists the packets
             step = packet
         elif name == b"data":
             return Block(at + 16, max(0, size - 4), at + 4, ">q", 4, step)
@@ -177,10 +177,10 @@ def _find_au(file: IO[bytes]) -> Block | None:
 
 
 class CorrectedFile:
-    """A file of sound whose header states the size that it has.
+    """An audio file whose header is corrected to the actual size.
 
     Args:
-        file: an open file, which can be read at any place.
+        file: an open, seekable file.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -189,7 +189,7 @@ class CorrectedFile:
         file.seek(0)
 
     def read(self, size: int = -1) -> bytes:
-        """Bytes from here on."""
+        """Reads bytes."""
         at = self._file.tell()
         data = self._file.read(size)
         for place, right in self._changes.items():

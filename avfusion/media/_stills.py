@@ -1,7 +1,7 @@
 """Still images and animated PNG and WebP, read with Pillow.
 
-Pillow puts tiles together, turns a picture as its EXIF says, and gives the pixels that image processors are trained on;
-FFmpeg's image demuxers call every picture a short video, and its frames hide mirrored EXIF orientations.
+Pillow assembles tiles, applies the EXIF orientation, and gives the pixels that image processors were trained on.
+FFmpeg's image demuxers treat every image as a short video, and hide mirrored EXIF orientations.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,24 +19,24 @@ from avfusion.media._limits import LimitError, MediaLimits, check_picture
 from avfusion.media._opening import MediaFile
 from avfusion.media._write import picture_frame
 
-# What says at its beginning what it is. "HEIF" is there once an opener was registered, as pillow-heif does.
+# Formats with a signature. "HEIF" is available after pillow-heif has registered it.
 _FORMATS = (
     *("AVIF", "BMP", "DDS", "DIB", "GIF", "HEIF", "ICNS", "ICO", "JPEG", "JPEG2000"),
     *("MPO", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "TIFF", "WEBP"),
 )
-_NAMED, _NAMED_SUFFIXES = ("TGA", *_FORMATS), (".tga", ".icb", ".vda", ".vst")  # TGA only its name tells
-_VIDEO_SUFFIXES = (".mjpg", ".mjpeg")  # JPEG after JPEG
+_NAMED, _NAMED_SUFFIXES = ("TGA", *_FORMATS), (".tga", ".icb", ".vda", ".vst")  # TGA has no signature
+_VIDEO_SUFFIXES = (".mjpg", ".mjpeg")  # concatenated JPEG images
 _TICKS = Fraction(1_000_000)  # a second
 _PNG = b"\x89PNG\r\n\x1a\n"
-_UNSEEN = (b"iCCP", b"zTXt", b"iTXt", b"tEXt")  # chunks of a PNG that nothing here looks at
+_UNSEEN = (b"iCCP", b"zTXt", b"iTXt", b"tEXt")  # PNG chunks that are not used
 
 
 def open_image(file: MediaFile, limits: MediaLimits) -> Image.Image | None:
-    """The image that a file holds, not decoded yet; None for what FFmpeg is to read.
+    """Opens an image without decoding it; None if FFmpeg has to read the file.
 
     Raises:
-        LimitError: an image of too many pixels.
-        MediaError: a PNG that cannot be opened. FFmpeg would unpack whatever is packed in it.
+        LimitError: the image has too many pixels.
+        MediaError: a PNG that Pillow cannot open. FFmpeg would decompress it without a limit.
     """
     if file.name.endswith(_VIDEO_SUFFIXES):
         return None
@@ -47,7 +47,7 @@ def open_image(file: MediaFile, limits: MediaLimits) -> Image.Image | None:
         if image is None:
             raise MediaError("is broken: its PNG image cannot be opened")
     if image is None or (is_animated(image) and image.format not in ("PNG", "WEBP")):
-        file.head = b""  # it has read less than what tells other kinds
+        file.head = b""  # it has read less than other signatures need
         return None
     check_picture(image.height, image.width, limits)
     return image
@@ -58,14 +58,16 @@ def _open(file: Any, formats: Sequence[str]) -> Image.Image | None:
     try:
         return Image.open(file, formats=[name for name in formats if name in Image.OPEN])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        reason = "has more pixels than limits=MediaLimits(picture_pixels=...) and PIL.Image.MAX_IMAGE_PIXELS allow"
+        reason = "has more pixels than limits=MediaLimits(frame_pixels=...) and PIL.Image.MAX_IMAGE_PIXELS allow"
         raise LimitError(reason) from error
     except Exception:  # noqa: BLE001  # Pillow's plugins raise whatever comes of a broken head, and FFmpeg tells more
         return None
 
 
 def _without_texts(file: MediaFile) -> BytesIO:
-    """A PNG without its texts and its profile, of which Pillow opens none that is large when unpacked."""
+    """A PNG without texts and colour profile; Pillow refuses to open a PNG whose texts or profile are large when
+    decompressed.
+    """
     file.seek(0)
     kept = [file.read(len(_PNG))]
     while len(head := file.read(8)) == 8:
@@ -76,38 +78,38 @@ def _without_texts(file: MediaFile) -> BytesIO:
 
 
 def is_animated(image: Image.Image) -> bool:
-    """Whether an image moves; the pages of a TIFF and the pictures of a stereo camera do not."""
+    """Whether an image is an animation. The pages of a TIFF and the images of a stereo camera are not."""
     try:
         return image.format in ("AVIF", "GIF", "PNG", "WEBP") and getattr(image, "is_animated", False)
-    except Exception:  # noqa: BLE001  # it looks for the second picture, which is broken
+    except Exception:  # noqa: BLE001  # it looks for the second frame, which is broken
         return True
 
 
 def read_still(image: Image.Image, size: tuple[int, int] | None, *, partial: bool = False) -> Tensor:
-    """``(3, height, width)`` uint8 RGB, turned and mirrored as its EXIF says.
+    """Decodes an image to ``(3, height, width)`` uint8 RGB, in its EXIF orientation.
 
     Args:
-        image: that was opened.
+        image: an open image.
         size: ``(height, width)`` of the result.
-        partial: whether to give what was decoded before, of an image that :func:`read_still` refused.
+        partial: whether to return the decoded part of an image that :func:`read_still` refused.
 
     Raises:
-        MediaError: an image that cannot be decoded.
+        MediaError: the image cannot be decoded.
     """
     try:
         if partial and isinstance(image, ImageFile.ImageFile):
-            image.tile = []  # nothing more is to come
+            image.tile = []  # no more data
         image.load()
         return _pixels(_upright(image), size)
-    except Exception as error:  # Pillow's decoders raise whatever comes of a broken file
+    except Exception as error:  # Pillow's decoders raise any exception for a broken file
         raise _broken(image, error) from error
 
 
 def read_animation(image: Image.Image) -> Iterator[VideoFrame]:
-    """The pictures of an animation, each with its time and how long it is shown.
+    """The frames of an animation, each with its timestamp and duration.
 
     Raises:
-        MediaError: one that cannot be decoded.
+        MediaError: a frame cannot be decoded.
     """
     now = 0.0
     try:
@@ -115,8 +117,8 @@ def read_animation(image: Image.Image) -> Iterator[VideoFrame]:
             for picture in ImageSequence.Iterator(image):
                 picture.load()
                 if image.tell() == 0 and image.info.get("default_image"):
-                    continue  # it is for those who cannot show the others
-                ends = now + 1000 * (picture.info.get("duration") or 100)  # browsers show 0 ms as 100
+                    continue  # it is the fallback for viewers without animation
+                ends = now + 1000 * (picture.info.get("duration") or 100)  # browsers treat 0 ms as 100 ms
                 frame = picture_frame(_pixels(picture, None).permute(1, 2, 0), round(now), _TICKS)
                 frame.duration = round(ends) - round(now)
                 now = ends
@@ -128,12 +130,12 @@ def read_animation(image: Image.Image) -> Iterator[VideoFrame]:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001  # EXIF that cannot be read says nothing of how to turn the picture
+    except Exception:  # noqa: BLE001  # EXIF that cannot be read says nothing of how to turn the frame
         return image
 
 
 def _pixels(image: Image.Image, size: tuple[int, int] | None) -> Tensor:
-    if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow would cut 16 bits off at 255
+    if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow would clip 16-bit values at 255
         image = image.convert("I").point(lambda level: level * (1 / 256)).convert("L")
     image = image.convert("RGB")
     if size is not None:

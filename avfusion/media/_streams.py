@@ -1,4 +1,4 @@
-"""Which streams of a file are read, and their frames."""
+"""Choosing the streams of a file."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -18,12 +18,12 @@ _Stream = TypeVar("_Stream", VideoStream, AudioStream)
 def choose_streams(
     container: InputContainer, *, video: bool, audio: bool, audio_track: int | None = None
 ) -> tuple[VideoStream | None, AudioStream | None]:
-    """The streams to read: of those that can be decoded, the ones that FFmpeg thinks best.
+    """Chooses the streams to read: FFmpeg's choice among those that can be decoded.
 
     Raises:
-        MediaError: a file that has none of what is asked for, or not that track.
+        MediaError: the file has none of the requested streams, or not this track.
     """
-    # A cover picture is an attachment of its own time, not something on display.
+    # A cover image is an attachment, not video.
     moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     sounding = list(container.streams.audio)
     if not (moving and video) and not (sounding and audio):
@@ -37,7 +37,7 @@ def choose_streams(
     picture = _best(moving, container.streams.best("video")) if video else None
     sound = _best(sounding, container.streams.best("audio")) if audio else None
     if picture is not None:
-        if picture.frames == 1:  # an AVIF sequence holds its first picture beside itself
+        if picture.frames == 1:  # an AVIF sequence stores its first frame separately, too
             picture = max(moving, key=lambda stream: stream.frames)
         if picture.disposition & Disposition.dependent:
             raise MediaError(
@@ -50,14 +50,14 @@ def choose_streams(
 
 
 def is_image(container: InputContainer) -> bool:
-    """Whether a file is of a kind that holds still images; if it holds but one picture, that is one."""
+    """Whether a format is for still images, so that a file with one frame is an image."""
     name = container.format.name
     kinds = name in ("gif", "apng", "image2pipe") or name.endswith("_pipe")
     return (kinds or (name.startswith("mov") and not container.duration)) and not container.streams.audio
 
 
 def _best(streams: Sequence[_Stream], best: object) -> _Stream | None:
-    """The best of these that can be decoded; None of none."""
+    """FFmpeg's choice among the streams that can be decoded, or None."""
     known = [stream for stream in streams if stream.codec_context is not None]
     if streams and not known:
         raise MediaError(f"its {streams[0].type} is of a kind that FFmpeg cannot decode")
@@ -65,9 +65,9 @@ def _best(streams: Sequence[_Stream], best: object) -> _Stream | None:
 
 
 def _forget_order(sound: AudioStream) -> None:
-    """Makes channels in an order of the file's own plain channels.
+    """Replaces a custom channel layout by a plain one.
 
-    PyAV frees the names of such an order twice. What it is given here, in their place, is freed once.
+    PyAV frees the channel names of a custom layout twice; those of the replacement are freed once.
     """
     layout = sound.codec_context.layout
     with contextlib.suppress(UnicodeDecodeError):
@@ -77,7 +77,7 @@ def _forget_order(sound: AudioStream) -> None:
 
 
 def first_frames(frames: Iterator[VideoFrame | AudioFrame], streams: int) -> list[VideoFrame | AudioFrame]:
-    """The first frames, as many as it takes to have one of each stream, within reason."""
+    """The first frames, until there is one of each stream or a limit is reached."""
     head: list[VideoFrame | AudioFrame] = []
     pictures = 0
     for frame in frames:
@@ -89,8 +89,8 @@ def first_frames(frames: Iterator[VideoFrame | AudioFrame], streams: int) -> lis
 
 
 def beginning(container: InputContainer, head: Sequence[VideoFrame | AudioFrame]) -> Fraction:
-    """Where the file begins on its own clock, given its first frames."""
-    # Subtitles and data may begin at any time, and FFmpeg counts them in.
+    """The file's start time on its own clock, from its first frames."""
+    # FFmpeg's start time includes subtitles and data, which may begin at any time.
     starts = [
         seconds(stream.start_time, stream.time_base)
         for stream in (*container.streams.video, *container.streams.audio)
@@ -101,7 +101,7 @@ def beginning(container: InputContainer, head: Sequence[VideoFrame | AudioFrame]
 
 
 def key_before(stream: VideoStream | AudioStream, time: Fraction) -> Fraction | None:
-    """When the last picture comes, before a time, from which decoding can begin; None where no index tells."""
+    """Timestamp of the last key frame before a time; None without an index."""
     entries: Any = getattr(stream, "index_entries", ())
     place = entries.search_timestamp(int(time / stream.time_base)) if len(entries) else -1
     return entries[place].timestamp * stream.time_base if place >= 0 else None

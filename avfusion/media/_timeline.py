@@ -1,4 +1,4 @@
-"""Time that only goes forward, whatever a source's clock does."""
+"""A monotonic timeline for streams whose clock may jump."""
 
 from fractions import Fraction
 from typing import NamedTuple
@@ -7,15 +7,15 @@ from av import AudioFrame, VideoFrame
 
 from avfusion.media._time import seconds
 
-BACK = Fraction(1, 2)  # seconds that times may go back: rounding, and sound that comes twice
-_WAIT = 1.0  # seconds of waiting that are more than jitter
+BACK = Fraction(1, 2)  # seconds that timestamps may go back: rounding, and overlapping audio
+_WAIT = 1.0  # seconds of waiting that exceed jitter
 
 
 class Fit(NamedTuple):
-    """Where a frame belongs.
+    """A correction of a frame's timestamp.
 
     Attributes:
-        shift: seconds to add to its time.
+        shift: seconds to add to its timestamp.
         jump: seconds by which the clock was found to have jumped; 0 if it did not.
     """
 
@@ -24,10 +24,10 @@ class Fit(NamedTuple):
 
 
 class Timeline:
-    """Fits the times of a source's streams, which share a clock, on one that goes on where theirs jumps.
+    """Maps the timestamps of a source's streams to a timeline without jumps.
 
     Args:
-        ahead: seconds that times may go ahead, beyond those that have been waited for.
+        ahead: seconds by which timestamps may jump ahead, beyond the time that has passed.
     """
 
     def __init__(self, *, ahead: float) -> None:
@@ -37,15 +37,15 @@ class Timeline:
         self._ends: dict[str, Fraction] = {}
 
     def fit(self, stream: str, time: Fraction, lasts: Fraction, *, waited: float = 0.0) -> Fit:
-        """Where the next frame of a stream belongs, which its clock says begins at ``time`` and ``lasts`` so long."""
+        """The correction of the next frame of a stream, whose timestamp is ``time`` and duration ``lasts``."""
         shift, jump = self._shifts.get(stream, self._shift), Fraction(0)
-        # A stream that has not come before is compared with the other.
+        # A new stream is compared with the other one.
         end = self._ends.get(stream, max(self._ends.values(), default=None))
         if end is not None and not self._follows(end, time + shift, waited, new=stream not in self._ends):
-            # The other stream may have met the same jump before.
+            # The other stream may have seen the same jump already.
             if not self._follows(end, time + self._shift, waited, new=stream not in self._ends):
                 jump = time + shift - end
-                # After all that has come, so that nothing is lost; and as much later as it was waited for.
+                # After all earlier data, so that nothing is lost, plus the time that was waited.
                 passes = Fraction(waited) if waited > _WAIT else Fraction(0)
                 self._shift = max(self._ends.values()) + passes - time
             shift = self._shift
@@ -55,7 +55,7 @@ class Timeline:
         return Fit(shift, float(jump))
 
     def place(self, frame: VideoFrame | AudioFrame, zero: Fraction) -> None:
-        """Puts a frame where it belongs; ``zero`` is what the clock calls 0."""
+        """Applies a correction to a frame; ``zero`` is the timestamp of time 0."""
         at = seconds(frame.pts, frame.time_base)
         if at is None or frame.time_base is None:
             return
@@ -66,7 +66,7 @@ class Timeline:
         frame.pts = round((at + self.fit(kind, at - zero, lasts).shift) / frame.time_base)
 
     def forget(self) -> None:
-        """Takes the next times as they are: the source was told to go elsewhere."""
+        """Accepts the next timestamps unchanged, because the source was told to seek."""
         self._ends.clear()
 
     def _follows(self, end: Fraction, time: Fraction, waited: float, *, new: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Whether a file holds as much as it states."""
+"""Detects files that are shorter than they state."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -14,16 +14,17 @@ from avfusion.errors import MediaError
 from avfusion.media._sizes import correct_size
 from avfusion.media._time import seconds
 
-_TOLERANCE = 0.25  # seconds: containers round their lengths, and encoders' padding is counted or not
+_TOLERANCE = 0.25  # tolerance in seconds: containers round lengths, and may include encoder padding
 _EBML, _SEGMENT = bytes.fromhex("1A45DFA3"), bytes.fromhex("18538067")
 _ASF, _ASF_FILE = bytes.fromhex("3026B2758E66CF11"), bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
 _OGG_PAGE = 65307  # bytes of the longest
 
 
 class Stated:
-    """Compares what a container states about its length with the packets that come out of it.
+    """Compares the length that a container states with its packets.
 
-    A length in seconds is believed of FLAC alone: elsewhere it may be of another stream, of before an edit, or a guess.
+    A length in seconds is used for FLAC only. In other formats it may be that of another stream, from before an edit,
+    or an estimate.
     """
 
     def __init__(self, container: InputContainer) -> None:
@@ -41,7 +42,7 @@ class Stated:
             self._last[packet.stream_index] = max(self._last.get(packet.stream_index, at), at)
 
     def check(self, streams: Sequence[VideoStream | AudioStream | None]) -> None:
-        """Raises MediaError if the file ended before these streams should."""
+        """Raises MediaError if the file ends before the stated end of these streams."""
         if self._total - self._end > _TOLERANCE:
             raise _cut_short(self._total, self._end)
         for stream in streams if self._indexed else ():
@@ -58,7 +59,7 @@ def _cut_short(stated: Fraction, held: Fraction) -> MediaError:
 
 
 def bytes_are_missing(path: Path) -> bool:
-    """Whether a file ends before its header says, or in the middle of its last page."""
+    """Whether a file ends before its header says, or inside its last page."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if correct_size(file).missing:
@@ -69,7 +70,7 @@ def bytes_are_missing(path: Path) -> bool:
         tail = file.read(_OGG_PAGE)
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         stated = int.from_bytes(head[4:8], "little")
-        # Writers that cannot go back leave a number without meaning.
+        # Writers that cannot seek leave a meaningless number.
         return stated < 0x7FFFF000 and stated + 8 > size + 1
     if head[:4] == _EBML:
         segment = head.find(_SEGMENT) + 4
@@ -86,14 +87,14 @@ def bytes_are_missing(path: Path) -> bool:
 
 
 def _ebml_end(data: bytes, at: int) -> int | None:
-    """Where an element ends whose size stands here, in 1 to 8 bytes: the first bit that is set tells how many."""
+    """End of an EBML element whose size is stored here in 1 to 8 bytes; the first set bit is the number of bytes."""
     width = 9 - data[at].bit_length() if at < len(data) and data[at] else 8
     value = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
     return None if value == (1 << 7 * width) - 1 else at + width + value  # all ones: unknown
 
 
 def _asf_size(head: bytes) -> int:
-    """Bytes of an ASF file as it states them; 0 for one that was written as it went."""
+    """Size that an ASF file states; 0 for one that was streamed."""
     at = head.find(_ASF_FILE)
     if at < 0 or at + 92 > len(head):
         return 0
@@ -102,7 +103,7 @@ def _asf_size(head: bytes) -> int:
 
 
 def _mp3_end(head: bytes) -> int:
-    """Where the frames of an MP3 end that counts their bytes in its first; 0 for another."""
+    """End of the frames of an MP3 file whose first frame states their size; 0 otherwise."""
     at = max(head.find(b"Xing"), head.find(b"Info"))
     if at < 0 or at + 16 > len(head):
         return 0
@@ -110,5 +111,5 @@ def _mp3_end(head: bytes) -> int:
     if not flags & 2:
         return 0
     place = at + (12 if flags & 1 else 8)
-    # Counted from its first frame, 4 bytes and side information of 9 to 32 before this; and tags may be counted in.
+    # The size starts at the first frame, 4 bytes and 9 to 32 bytes of side information earlier, and may include tags.
     return int.from_bytes(head[place : place + 4], "big") - 128

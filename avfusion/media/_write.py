@@ -1,4 +1,4 @@
-"""Pictures and sound to a video file."""
+"""Writing video files."""
 
 import os
 from fractions import Fraction
@@ -13,7 +13,7 @@ from avfusion.errors import InvalidTypeError, InvalidValueError, MediaError
 _SUFFIXES = (".mp4", ".mov", ".mkv")
 
 
-_SMALL = 256 * 256  # pixels of a picture below which threads cost more than they save
+_SMALL = 256 * 256  # pixels of a frame below which threads cost more than they save
 
 
 def write_video(
@@ -25,21 +25,21 @@ def write_video(
     *,
     exact_colours: bool = False,
 ) -> None:
-    """Writes an H.264 video (MPEG-4 where FFmpeg was built without x264), with AAC sound if there is any.
+    """Writes an H.264 video (MPEG-4 if FFmpeg was built without x264), with AAC audio if samples are given.
 
     Args:
         path: ends in ``.mp4``, ``.mov`` or ``.mkv``; an existing file is replaced.
-        pixels: ``(frame, 3, height, width)`` uint8 RGB, or floating point in 0 … 1.
-        frame_rate: pictures a second.
-        samples: ``(sample,)`` or ``(2, sample)`` floating point in -1 … 1.
-        sample_rate: of the samples, in Hz.
-        exact_colours: whether to keep colour for every pixel rather than every 2 × 2, with little loss; not every
-            player shows such a file. Done anyway for an odd height or width.
+        pixels: ``(frame, 3, height, width)`` uint8 RGB, or floating point from 0 to 1.
+        frame_rate: frames per second.
+        samples: ``(sample,)`` or ``(2, sample)`` floating point from -1 to 1.
+        sample_rate: sample rate of ``samples`` in Hz.
+        exact_colours: store colour at full resolution (4:4:4) and high quality; not every player supports it. Always on
+            for an odd height or width.
 
     Raises:
         InvalidValueError: shapes or numbers that cannot be written.
         InvalidTypeError: pixels or samples of another dtype.
-        MediaError: a file that cannot be written.
+        MediaError: the file cannot be written.
 
     Example:
         >>> import tempfile, torch
@@ -100,7 +100,9 @@ def _write(
         written = 0
         for index, image in enumerate(pixels):
             container.mux(picture.encode(picture_frame(image, index, frame_rate)))
-            if sound is not None and samples is not None:  # in step, so that a player finds both at the same place
+            if (
+                sound is not None and samples is not None
+            ):  # interleaved, so that a player finds both at the same position
                 last = index + 1 == len(pixels)
                 until = samples.shape[1] if last else int((index + 1) / frame_rate * sample_rate)
                 piece = samples[:, written:until]
@@ -113,7 +115,7 @@ def _write(
 
 
 def picture_frame(image: Tensor, index: int, frame_rate: Fraction) -> VideoFrame:
-    """Picture ``index`` of this rate, from ``(height, width, 3)`` uint8."""
+    """Frame ``index`` of this rate, from ``(height, width, 3)`` uint8."""
     height, width, _ = image.shape
     frame = VideoFrame(width, height, "rgb24")
     plane = frame.planes[0]

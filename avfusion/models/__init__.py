@@ -9,6 +9,7 @@ from avfusion.models._features import collate_features
 from avfusion.models.audio_visual_language_model import AudioVisualLanguageModel
 from avfusion.models.clips import Clip
 from avfusion.models.conversations import conversation, first_question, media_sources
+from avfusion.models.embedding_scale import embedding_norm, match_scale
 from avfusion.models.live import KeepEveryNth, KeepNewest, KeptWindows, LiveSession, RetentionPolicy, Watched
 from avfusion.models.media_batch import MediaBatch
 from avfusion.models.merge import merge_embeddings, select_clips
@@ -32,7 +33,9 @@ __all__ = [
     "Watched",
     "collate_features",
     "conversation",
+    "embedding_norm",
     "first_question",
+    "match_scale",
     "media_sources",
     "merge_embeddings",
     "prepare_inputs",

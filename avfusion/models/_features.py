@@ -108,13 +108,13 @@ def collate_features(clips: Sequence[Mapping[str, Frames | TokenStream]]) -> dic
     """Pads the features of single clips into one batch.
 
     Args:
-        clips: what :meth:`AudioVisualLanguageModel.encode` gave for each, with a batch axis of any length.
+        clips: outputs of :meth:`AudioVisualLanguageModel.encode`, each with a batch of any size.
 
     Returns:
-        Features of all clips, one after the other; a stream that only some have is masked for the others.
+        Features of all clips in order; a stream that only some clips have is masked for the others.
 
     Raises:
-        InvalidValueError: no clips, one without any features, or tokens of different numbers a frame or widths.
+        InvalidValueError: no clips, a clip without features, or different widths or tokens per frame.
 
     Example:
         >>> import torch

@@ -1,12 +1,13 @@
 """Answers of the assembled model."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import InvalidValueError
+from avfusion.models._base_rows import adapters_for
 from avfusion.models._checks import check_text
 from avfusion.models._features import Features
 from avfusion.models._inputs import ListeningModel
@@ -33,6 +34,7 @@ class AnsweringModel(ListeningModel):
         instruction: Float[Tensor, "row words instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "row words"] | None = None,
         count_prompt: bool = True,
+        text_only: Literal["adapted", "base"] = "adapted",
         **kwargs: Any,
     ) -> Any:
         """Continues the text, by the language model's own ``generate``.
@@ -52,6 +54,8 @@ class AnsweringModel(ListeningModel):
             instruction_mask: as for :meth:`forward`.
             count_prompt: let logits processors, such as a repetition penalty, see the prompt's text before the new
                 tokens, as transformers does with a prompt of ids; ``False`` shows them the new tokens alone.
+            text_only: whether the ``"adapted"`` model answers rows without a clip, or the ``"base"`` model, with its
+                adapters switched off. A batch in which only some rows have a clip needs LoRA for ``"base"``.
             **kwargs: of transformers' ``generate``: ``max_new_tokens``, ``num_beams``, ``do_sample``, ``streamer``, ….
 
         Returns:
@@ -60,7 +64,7 @@ class AnsweringModel(ListeningModel):
         Raises:
             PlaceholderError: a row whose placeholders are not as many as its clip's embeddings.
             InvalidValueError: padding on the right, batches that differ, media for which there is no encoder, or a
-                ``max_length`` that a row has reached.
+                ``max_length`` that a row has reached; ``text_only="base"`` for a mixed batch without LoRA.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -88,4 +92,6 @@ class AnsweringModel(ListeningModel):
             **kwargs,
         )
         llm = unwrap(self.language_model)
-        return llm.generate(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **options)
+        has_clip = (input_ids == self.placeholder_token_id).any(1).tolist()
+        with adapters_for(llm, has_clip, text_only) as chosen:
+            return llm.generate(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **chosen, **options)

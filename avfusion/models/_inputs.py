@@ -36,7 +36,7 @@ class ListeningModel(TrainedModel):
 
         Args:
             video: ``clip`` clips.
-            waveform: the same clips' sound. A clip that lacks a modality has it all masked; one that all lack is
+            waveform: the same clips' audio. A clip without a modality has it masked; a modality that no clip has is
                 ``None``.
 
         Returns:
@@ -68,7 +68,7 @@ class ListeningModel(TrainedModel):
 
         Args:
             video: ``clip`` clips.
-            waveform: the same clips' sound.
+            waveform: the same clips' audio.
             features: what :meth:`encode` gave for them, instead.
 
         Returns:
@@ -76,7 +76,7 @@ class ListeningModel(TrainedModel):
 
         Raises:
             InvalidValueError: no media at all, or both media and features.
-            AlignmentError: sound that the connector cannot place.
+            AlignmentError: audio that the connector cannot place.
         """
         self._check_media(video, waveform, features)
         if features is None:

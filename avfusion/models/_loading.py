@@ -8,9 +8,11 @@ from typing import Any
 from torch import nn
 
 from avfusion.errors import CheckpointError, InvalidTypeError, InvalidValueError
+from avfusion.files.weights import load_weights
+from avfusion.models._features import VISUAL
+from avfusion.models._parts import LANGUAGE_MODEL, PartSource, load_again
 from avfusion.models._wrappers import is_peft
 from avfusion.modules.component import Component
-from avfusion.modules.weights import load_weights
 
 CONFIG, CLASS, KIND = "config.json", "avfusion_class", "AudioVisualLanguageModel"
 
@@ -42,10 +44,14 @@ def read_config(directory: Path) -> dict[str, Any]:
         "audio_encoders",
         "visual_encoder",
         "saved_encoders",
+        "parts",
+        "placeholder",
     }
     missing = sorted(wanted - set(config))
     if missing:
         raise CheckpointError(f"{path}: lacks {missing}")
+    if not isinstance(config["parts"], dict):
+        raise CheckpointError(f"{path}: parts must be an object, found {type(config['parts']).__name__}")
     return config
 
 
@@ -70,8 +76,10 @@ def load_language_model(directory: Path, config: dict[str, Any], given: Any, is_
         if given is not None:
             raise InvalidValueError(f"language_model: {directory} holds the trained one; leave it out")
         given = AutoModelForCausalLM.from_pretrained(str(_existing(directory / "language_model")))
+    if given is None and LANGUAGE_MODEL in config["parts"]:
+        given = load_again(recorded_source(config, LANGUAGE_MODEL))
     if given is None:
-        raise InvalidValueError(f"language_model: must be given, {directory} does not hold it")
+        raise InvalidValueError(f"language_model: must be given, {directory} neither holds nor names it")
     return _load_adapters(directory / "adapter", config, given, is_trainable) if config["adapters"] else given
 
 
@@ -99,6 +107,44 @@ def _load_adapters(directory: Path, config: dict[str, Any], base: Any, is_traina
             for name, value in model.named_parameters():
                 value.requires_grad_(trained[name])
     return model
+
+
+def recorded_encoders(config: Mapping[str, Any], given: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The given encoders, and those that the directory names."""
+    names = [*config["audio_encoders"], *([VISUAL] if config["visual_encoder"] else [])]
+    recorded = [name for name in names if name not in given and name in config["parts"]]
+    return {**given, **{name: load_again(recorded_source(config, name)) for name in recorded}}
+
+
+def recorded_source(config: Mapping[str, Any], name: str) -> PartSource:
+    """Where a part comes from, as the file states it."""
+    source = _recorded(config, name).get("source")
+    types = (str, str, str | None, dict)
+    if not isinstance(source, list) or len(source) != len(types) or not all(map(isinstance, source, types)):
+        raise CheckpointError(f"parts.{name}.source: must be [loader, name, revision, options], found {source!r:.80}")
+    return PartSource(*source)
+
+
+def recorded_fingerprint(config: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """The fingerprint of a part, as the file states it."""
+    found = _recorded(config, name).get("fingerprint")
+    if found is None:
+        return None
+    values = found.get("values") if isinstance(found, Mapping) else None
+    if not isinstance(values, Mapping) or not all(map(_is_numbers, values.values())):
+        raise CheckpointError(f"parts.{name}.fingerprint: must hold lists of numbers by tensor, found {found!r:.80}")
+    return found
+
+
+def _recorded(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = config["parts"][name]
+    if not isinstance(part, Mapping):
+        raise CheckpointError(f"parts.{name}: must be an object, found {part!r:.80}")
+    return part
+
+
+def _is_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) in (int, float) for value in values)
 
 
 def load_encoders(directory: Path, config: dict[str, Any], encoders: Mapping[str, nn.Module]) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.files.weights import save_weights
 from avfusion.models._given import differs, own_tensors, plain_name, unknown, was_cast
 from avfusion.models._loading import CLASS, CONFIG, KIND
+from avfusion.models._parts import LANGUAGE_MODEL
 from avfusion.models._wrappers import base_model, is_peft, unwrap
 from avfusion.modules.component import Component
-from avfusion.modules.weights import save_weights
 
 
 def save(model: Any, directory: Path, save_language_model: bool | None, save_encoders: bool | None) -> None:
@@ -54,6 +55,15 @@ def save(model: Any, directory: Path, save_language_model: bool | None, save_enc
         "audio_encoders": sorted(model.audio_encoders),
         "visual_encoder": model.visual_encoder is not None,
         "saved_encoders": sorted(encoders),
+        "placeholder": model.placeholder,
+        "parts": {
+            name: {
+                "source": list(source),
+                "fingerprint": None if whole and name == LANGUAGE_MODEL else model.given_fingerprints.get(name),
+            }
+            for name, source in model.part_sources.items()
+            if name in model.given_parts
+        },
     }
     (directory / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 

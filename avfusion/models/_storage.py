@@ -9,11 +9,20 @@ from torch import Tensor, nn
 
 from avfusion.models._features import VISUAL
 from avfusion.models._given import Checksums, as_given, checksums, follow_cast
-from avfusion.models._loading import load_connector, load_encoders, load_language_model, read_config
+from avfusion.models._loading import (
+    load_connector,
+    load_encoders,
+    load_language_model,
+    read_config,
+    recorded_encoders,
+    recorded_fingerprint,
+    recorded_source,
+)
+from avfusion.models._parts import LANGUAGE_MODEL, PartSource, source_of
 from avfusion.models._saving import save
+from avfusion.models._wrappers import base_model
+from avfusion.models.fingerprint import check_fingerprint, fingerprint
 from avfusion.modules import DiversityLoss
-
-LANGUAGE_MODEL = "language_model"
 
 
 class StoredModel(nn.Module):
@@ -26,10 +35,17 @@ class StoredModel(nn.Module):
     placeholder_token_id: int
     diversity_loss: DiversityLoss | None
     given_checksums: dict[str, Checksums | None]
+    given_fingerprints: dict[str, dict[str, Any] | None]
+    part_sources: dict[str, PartSource]
+    placeholder: str | None
 
     def _settle(self) -> None:
         """Ends the construction: keeps in mind what was given."""
         self.given_checksums = {name: checksums(part) for name, part in self.given_parts.items()}
+        self.given_fingerprints = {name: fingerprint(part) for name, part in self.given_parts.items()}
+        source = source_of(base_model(self.language_model))
+        self.part_sources = {} if source is None else {LANGUAGE_MODEL: source}
+        self.placeholder = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """As of any module; what it casts is no other than what was given."""
@@ -92,26 +108,37 @@ class StoredModel(nn.Module):
         visual_encoder: nn.Module | None = None,
         connector: nn.Module | None = None,
         is_trainable: bool = False,
+        with_encoders: bool = True,
+        verify: bool = True,
     ) -> Self:
-        """Puts a saved model together again, in evaluation mode.
+        """Loads a saved model, in evaluation mode.
+
+        Parts that were loaded by name are loaded again from there. Shapes and some values of every recorded part are
+        compared with those of the saved model, so that a different part of the same shapes is an error.
 
         Args:
             directory: from :meth:`save_pretrained`.
-            language_model: the base model, unless the directory holds it in full. An adapter is put into it, in place.
-            audio_encoders: as in the constructor; what the directory holds of their weights is loaded into them.
-            visual_encoder: as in the constructor, likewise. An encoder of which the directory holds no weights may be
-                left out, to work from features.
+            language_model: the base model, unless the directory holds or names it. An adapter is put into it, in place.
+            audio_encoders: as in the constructor; those that are not given are loaded if the directory names them.
+                Saved weights are loaded into them.
+            visual_encoder: as in the constructor, likewise.
             connector: given where it has parts of your own classes:
                 ``AudioVisualConnector.from_pretrained(directory / "connector", projector=...)``.
             is_trainable: train the adapter further.
+            with_encoders: load the encoders that the directory names; ``False`` to work from features.
+            verify: compare parts with the saved model's.
 
         Raises:
-            CheckpointError: files that are missing, or do not fit the given parts.
+            CheckpointError: files that are missing, or parts other than those that the model was saved with.
             InvalidValueError: a language model or encoders that are missing, or given beside a saved one.
         """
         path = Path(directory)
         config = read_config(path)
         weight = config["diversity_weight"]
+        given = {**(audio_encoders or {}), **({} if visual_encoder is None else {VISUAL: visual_encoder})}
+        encoders = recorded_encoders(config, given) if with_encoders else given
+        visual_encoder = encoders.pop(VISUAL, None)
+        audio_encoders = encoders
         model = cls(
             language_model=load_language_model(path, config, language_model, is_trainable),
             connector=load_connector(path, config) if connector is None else connector,
@@ -120,8 +147,19 @@ class StoredModel(nn.Module):
             placeholder_token_id=config["placeholder_token_id"],
             diversity_loss=None if weight is None else DiversityLoss(weight=weight),
         )
+        model.part_sources = {name: recorded_source(config, name) for name in config["parts"]}
+        model.placeholder = config["placeholder"]
+        if verify:
+            model._verify(path, config)
         load_encoders(path, config, model.encoders)
         held = [LANGUAGE_MODEL] if config["language_model"] else []
         for name in [*held, *config["saved_encoders"]]:
             model.given_checksums[name] = None  # there is no other place that it could be taken from again
         return model.eval()
+
+    def _verify(self, path: Path, config: Mapping[str, Any]) -> None:
+        """Raises unless recorded parts are those of the saved model."""
+        for name in set(config["parts"]) & set(self.given_parts):
+            wanted = recorded_fingerprint(config, name)
+            if wanted is not None:
+                check_fingerprint(name, self.given_parts[name], wanted, str(path))

@@ -1,16 +1,18 @@
 """Encoders, connector and language model in one module."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from avfusion._shapes import Bool, Float, Int
+from avfusion.models._assembly import Part, assemble_parts
 from avfusion.models._cache import CACHE
 from avfusion.models._checks import check_labels, check_parts, check_text
 from avfusion.models._features import Features
 from avfusion.models._generation import AnsweringModel
+from avfusion.models._parts import PLACEHOLDER
 from avfusion.models._wrappers import takes, vocabulary
 from avfusion.models.media_batch import MediaBatch, as_media
 from avfusion.models.output import AudioVisualOutput, EmbeddingsOutput
@@ -20,25 +22,25 @@ from avfusion.types import Video, Waveform
 
 
 class AudioVisualLanguageModel(AnsweringModel):
-    """A causal language model that watches and listens.
+    """A causal language model with audio and video input.
 
-    The encoders make tokens of sound and pictures, the connector makes embeddings of them, and these take the places
-    that placeholder tokens keep in the text. Row ``i`` of the text talks about clip ``i`` of the media, unless
-    ``media_index`` says otherwise.
+    The encoders turn audio and video into tokens, and the connector turns the tokens into embeddings, which replace the
+    embeddings of placeholder tokens in the text. Row ``i`` of the text refers to clip ``i`` of the media, unless
+    ``media_index`` is given.
 
     Args:
         language_model: a causal language model of transformers, or a ``PeftModel`` around one; either may be compiled
-            or wrapped otherwise.
-        connector: gives embeddings of the language model's width.
-        audio_encoders: encoder of each audio stream of the connector, by the stream's name; all hear the same sound.
-        visual_encoder: encoder of the pictures.
-        placeholder_token_id: the token that keeps a place for an embedding. Its own embedding is never looked up, so it
-            may lie outside the language model's vocabulary.
-        diversity_loss: added to the loss.
+            or wrapped.
+        connector: returns embeddings of the language model's width.
+        audio_encoders: encoders of the connector's audio streams by stream name; all receive the same audio.
+        visual_encoder: encoder of the video frames.
+        placeholder_token_id: id of the placeholder token. Its own embedding is never looked up, so that it may lie
+            outside the vocabulary.
+        diversity_loss: auxiliary loss, added to the language model's.
 
     Raises:
-        InvalidValueError: parts that do not fit each other.
-        InvalidTypeError: parts that are not modules.
+        InvalidValueError: the parts do not fit each other.
+        InvalidTypeError: a part is not a module.
 
     Example:
         >>> import torch
@@ -94,6 +96,88 @@ class AudioVisualLanguageModel(AnsweringModel):
         self.diversity_loss = diversity_loss
         self._settle()
 
+    @classmethod
+    def from_pretrained_parts(
+        cls,
+        *,
+        language_model: Part,
+        visual_encoder: Part | None = None,
+        audio_encoder: Part | Mapping[str, Part] | None = None,
+        placeholder: str = PLACEHOLDER,
+        placeholder_token_id: int | None = None,
+        diversity_loss: DiversityLoss | None = None,
+        encoder_options: Mapping[str, Mapping[str, Any]] | None = None,
+        dtype: Any = None,
+        device_map: Any = None,
+        attn_implementation: str | None = None,
+        quantization_config: Any = None,
+        **sizes: Any,
+    ) -> Self:
+        """Builds a model from pretrained parts, with a new connector between them, in evaluation mode.
+
+        Widths, slots, heads and rates follow from the parts. The connector's embeddings begin with the norm of the
+        language model's word embeddings (:func:`match_scale`). :meth:`save_pretrained` records the parts, so that
+        :meth:`from_pretrained` needs only the directory.
+
+        Args:
+            language_model: name on the Hub or directory of a causal language model of transformers, or the model. A
+                model that is loaded here is frozen: give it adapters, or unfreeze it.
+            visual_encoder: name or directory of a vision model of transformers or timm, or an encoder of avfusion's.
+            audio_encoder: name or directory of Whisper or another audio model of transformers, or an encoder of
+                avfusion's; or several, by stream name.
+            placeholder: the token that stands for an embedding in the text; added to the tokenizer if it is new.
+            placeholder_token_id: its id, for a language model that was not loaded by name.
+            diversity_loss: auxiliary loss, added to the language model's.
+            encoder_options: arguments of the encoders' ``from_pretrained`` by stream, ``"visual"`` among them, such as
+                ``{"visual": {"pool": 16}}``.
+            dtype: dtype of language model and encoders; the connector is float32.
+            device_map: of the language model; the other parts are placed on the device of its word embeddings.
+            attn_implementation: of the language model.
+            quantization_config: of the language model.
+            **sizes: arguments of :meth:`avfusion.AudioVisualConnector.from_encoders`: ``window_seconds``,
+                ``num_queries``, ``frame_rate``, ``hidden_size``, ….
+
+        Raises:
+            InvalidValueError: parts that do not exist or do not fit, all in one error.
+            CheckpointError: a checkpoint that lacks weights.
+
+        Example:
+            >>> import timm
+            >>> from transformers import LlamaConfig, LlamaForCausalLM
+            >>> from avfusion.encoders import TimmVisualEncoder
+            >>> from avfusion.models import AudioVisualLanguageModel
+            >>> sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+            >>> vision = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1)  # or names of pretrained parts
+            >>> model = AudioVisualLanguageModel.from_pretrained_parts(
+            ...     language_model=LlamaForCausalLM(LlamaConfig(vocab_size=64, **sizes)),
+            ...     visual_encoder=TimmVisualEncoder(model=vision),
+            ...     placeholder_token_id=64,
+            ...     window_seconds=2.0,
+            ...     num_queries=4,
+            ... )
+            >>> model.connector.llm_dim, model.connector.projector.window_frames
+            (16, 4)
+        """
+        parts = assemble_parts(
+            language_model,
+            visual_encoder,
+            audio_encoder,
+            placeholder=placeholder,
+            placeholder_token_id=placeholder_token_id,
+            encoder_options=encoder_options or {},
+            options={
+                "dtype": dtype,
+                "device_map": device_map,
+                "attn_implementation": attn_implementation,
+                "quantization_config": quantization_config,
+            },
+            sizes=sizes,
+        )
+        model = cls(**parts.arguments, diversity_loss=diversity_loss)
+        model.part_sources |= parts.sources
+        model.placeholder = parts.placeholder
+        return model.eval()
+
     def forward(
         self,
         input_ids: Int[Tensor, "row length"],
@@ -111,30 +195,32 @@ class AudioVisualLanguageModel(AnsweringModel):
         cache: Any = None,
         **kwargs: Any,
     ) -> AudioVisualOutput:
-        """Next-token logits, and the loss if there are labels.
+        """Next-token logits, and the loss if labels are given.
 
         Args:
             input_ids: ``(row, length)``, with a placeholder token for each embedding of the row's clip.
             attention_mask: ``(row, length)``, 1 for real tokens; with a cache it covers the cached tokens too.
-            labels: ``(row, length)``: ``input_ids`` where the model shall learn, -100 elsewhere.
-            video: ``clip`` clips.
-            waveform: the same clips' sound.
-            features: what :meth:`encode` gave for them, instead of ``video`` and ``waveform``.
-            media: all three as one argument, as :class:`AudioVisualProcessor` gives it.
-            media_index: ``(row,)`` int64: the clip each row talks about, ``-1`` for none; row ``i`` about clip ``i``
-                without it. Each clip is encoded once, however many rows talk about it.
-            instruction: ``(row, words, instruction_dim)``: what each row asks, for connectors that take it.
+            labels: ``(row, length)``: ``input_ids`` at trained positions, -100 elsewhere.
+            video: the video of each clip.
+            waveform: the audio of each clip.
+            features: the output of :meth:`encode`, instead of ``video`` and ``waveform``.
+            media: all three as one argument, as returned by :class:`AudioVisualProcessor`.
+            media_index: ``(row,)`` int64: the clip of each row, ``-1`` for none; by default row ``i`` has clip ``i``.
+                Each clip is encoded once for all its rows.
+            instruction: ``(row, words, instruction_dim)``: an instruction for each row, for connectors with
+                conditioning.
             instruction_mask: ``(row, words)`` bool.
-            position_ids: ``(row, length)``; counted from ``attention_mask`` without it, so that padding does not move
-                the text.
-            cache: the one to continue, ``cache`` of an earlier output. It has this name with every transformers.
-            **kwargs: for the language model (``use_cache``, ``output_hidden_states``, ``num_items_in_batch``, …).
+            position_ids: ``(row, length)``; by default counted from ``attention_mask``, so that padding does not shift
+                positions.
+            cache: the KV cache to continue: ``cache`` of an earlier output. The name is the same for all versions of
+                transformers.
+            **kwargs: arguments of the language model (``use_cache``, ``output_hidden_states``, ``num_items_in_batch``,
+                …).
 
         Raises:
-            PlaceholderError: a row whose placeholders are not as many as its clip's embeddings, or labels that hold a
+            PlaceholderError: a row has a different number of placeholders than its clip has embeddings, or a label is a
                 placeholder.
-            InvalidValueError: batches that differ, labels outside the vocabulary, or media for which there is no
-                encoder.
+            InvalidValueError: batch sizes differ, labels are outside the vocabulary, or media have no encoder.
         """
         check_text(input_ids, attention_mask, labels, cached=cache is not None)
         if labels is not None:

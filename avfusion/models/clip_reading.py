@@ -82,7 +82,7 @@ class ClipReading:
 
 
 def fixed_size(image_processor: Any) -> tuple[int, int] | None:
-    """``(height, width)`` to which an image processor resizes the whole of every picture, if it does."""
+    """``(height, width)`` to which an image processor resizes the whole of every frame, if it does."""
     size: Mapping[str, int] = dict(getattr(image_processor, "size", None) or {})
     whole = not getattr(image_processor, "do_center_crop", False) and {"height", "width"} <= size.keys()
     return (size["height"], size["width"]) if whole else None

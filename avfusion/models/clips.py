@@ -12,13 +12,13 @@ if TYPE_CHECKING:  # needs PyAV
 
 
 class Clip(NamedTuple):
-    """What a conversation is about.
+    """The media of a conversation.
 
     Attributes:
-        video: its pictures, a batch of one, or ``None``.
-        waveform: its sound, a batch of one, or ``None``.
-        instruction: the first question, for encoders that look at the pictures in its light.
-        features: what the encoders gave for it, which stands instead of the rest.
+        video: the video, a batch of one, or ``None``.
+        waveform: the audio, a batch of one, or ``None``.
+        instruction: the first question, for visual encoders with conditioning.
+        features: the encoders' output, instead of the other fields.
 
     Example:
         >>> import torch
@@ -53,7 +53,7 @@ class ClipReader:
 
     Args:
         read: reads a file; takes ``video=``, ``audio=`` and ``require=`` of :func:`~avfusion.media.load_media`.
-        use_audio_in_video: a video brings its sound, unless sound is given.
+        use_audio_in_video: a video brings its audio, unless audio is given.
     """
 
     def __init__(self, read: "Callable[..., Media]", *, use_audio_in_video: bool = True) -> None:

@@ -10,13 +10,13 @@ Message = Mapping[str, Any]
 
 
 def conversation(question: str, *, video: Any = None, audio: Any = None, image: Any = None) -> list[dict[str, Any]]:
-    """One question about media, as a conversation that :class:`AudioVisualProcessor` takes.
+    """A conversation with one question about media, for :class:`AudioVisualProcessor`.
 
     Args:
-        question: text.
-        video: a file, or what was loaded of one.
-        audio: the same; it takes the place of a video's own sound.
-        image: the same, instead of a video.
+        question: the question.
+        video: a file, or loaded media.
+        audio: a file, or loaded media; replaces the audio of the video.
+        image: a file, or loaded media, instead of a video.
 
     Example:
         >>> from avfusion.models import conversation
@@ -32,7 +32,7 @@ def media_sources(messages: Sequence[Message]) -> dict[str, Any]:
     """The media of a conversation, by kind.
 
     Raises:
-        InvalidValueError: parts of another kind, without a value, or of which there are two.
+        InvalidValueError: a part of an unknown kind, without a value, or two parts of one kind.
 
     Example:
         >>> from avfusion.models import conversation, media_sources
@@ -55,7 +55,7 @@ def media_sources(messages: Sequence[Message]) -> dict[str, Any]:
             )
         if kind in sources or {kind, *sources} >= {"video", "image"}:
             raise InvalidValueError(
-                f"conversation: must have one picture track and one sound track, found another {kind}"
+                f"conversation: must have at most one video track and one audio track, found another {kind}"
             )
         sources[kind] = value
     return sources
@@ -75,7 +75,7 @@ def message_text(message: Message) -> str:
 
 
 def first_question(messages: Sequence[Message]) -> str:
-    """What the user asks first.
+    """The text of the first user message.
 
     Example:
         >>> from avfusion.models import conversation, first_question

@@ -14,16 +14,16 @@ from avfusion.types import Frames, TokenStream, Video, Waveform
 class MediaBatch:
     """The clips of a batch: ``media`` of :class:`AudioVisualLanguageModel`.
 
-    It is no tuple, as the values that it holds are: Trainer, which takes those apart, hands it on as it is, and so do
-    data loaders and ``BatchFeature.to``, which would cast times to half precision.
+    Unlike its values, it is not a tuple. Trainer takes tuples apart; it passes this object on unchanged, and so do data
+    loaders and ``BatchFeature.to``, which would cast timestamps to half precision.
 
     Args:
-        video: the pictures of ``clip`` clips.
-        waveform: their sound.
-        features: what the encoders gave for them, instead of both.
+        video: the video of each clip.
+        waveform: the audio of each clip.
+        features: the encoders' output, instead of both.
 
     Raises:
-        InvalidValueError: features beside media.
+        InvalidValueError: both features and media.
 
     Example:
         >>> import torch
@@ -43,11 +43,11 @@ class MediaBatch:
             raise InvalidValueError("features: must not come with video or waveform, found both")
 
     def to(self, device: Any, *, non_blocking: bool = False) -> Self:
-        """The same on a device; dtypes stay as they are."""
+        """Copies to a device; dtypes are unchanged."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """The same in pinned memory."""
+        """Copies to pinned memory."""
         return self._each(lambda tensor: tensor.pin_memory())
 
     def _each(self, change: Any) -> Self:

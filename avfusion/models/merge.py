@@ -5,6 +5,7 @@ from torch import Tensor
 
 from avfusion._shapes import Float, Int
 from avfusion.errors import InvalidTypeError, InvalidValueError, PlaceholderError
+from avfusion.functional.ragged import real_first
 from avfusion.types import LLMEmbeddings
 
 
@@ -14,21 +15,21 @@ def merge_embeddings(
     embeddings: LLMEmbeddings,
     placeholder_token_id: int,
 ) -> Float[Tensor, "batch length llm_dim"]:
-    """Puts each row's real embeddings, in order, where its placeholder tokens are.
+    """Replaces the embeddings of placeholder tokens by each row's real embeddings, in order.
 
     Args:
         input_ids: ``(batch, length)`` integers.
-        inputs_embeds: ``(batch, length, llm_dim)``: the language model's embeddings of ``input_ids``; what it holds at
-            placeholders does not matter.
-        embeddings: the connector's output for the same rows; masked positions are passed over.
-        placeholder_token_id: the token that keeps a place.
+        inputs_embeds: ``(batch, length, llm_dim)``: the language model's embeddings of ``input_ids``; values at
+            placeholders are ignored.
+        embeddings: the connector's output for the same rows; masked positions are skipped.
+        placeholder_token_id: id of the placeholder token.
 
     Returns:
         ``(batch, length, llm_dim)`` in dtype and on the device of ``inputs_embeds``; differentiable in both.
 
     Raises:
-        PlaceholderError: a row whose placeholders are not as many as its real embeddings.
-        InvalidValueError: batches or widths that differ.
+        PlaceholderError: a row has a different number of placeholders than real embeddings.
+        InvalidValueError: batch sizes or widths differ.
 
     Example:
         >>> import torch
@@ -61,7 +62,7 @@ def merge_embeddings(
     # which also keeps the embeddings in the graph where no row has any.
     spare = values.shape[1]
     values = torch.cat([values, values.new_zeros(values.shape[0], 1, values.shape[2])], 1)
-    order = torch.argsort(mask.to(torch.uint8), dim=1, descending=True, stable=True)
+    order = real_first(mask)
     order = torch.nn.functional.pad(order, (0, 1), value=spare)
     source = order.gather(1, torch.where(places, places.cumsum(1) - 1, spare))
     taken = values.gather(1, source[..., None].expand(-1, -1, values.shape[2]))
@@ -81,17 +82,17 @@ def _check_counts(found: Tensor, wanted: Tensor, placeholder_token_id: int) -> N
 
 
 def select_clips(embeddings: LLMEmbeddings, index: Int[Tensor, " row"]) -> LLMEmbeddings:
-    """The embeddings of the clip that each row talks about, so that several questions share one clip.
+    """The embeddings of each row's clip, so that several questions share one clip.
 
     Args:
-        embeddings: ``clip`` clips.
-        index: ``(row,)`` int64: a clip for each row, ``-1`` for a row without one.
+        embeddings: embeddings of all clips.
+        index: ``(row,)`` int64: clip of each row, ``-1`` for a row without a clip.
 
     Returns:
-        ``row`` clips.
+        Embeddings of each row.
 
     Raises:
-        InvalidValueError: an index that names no clip.
+        InvalidValueError: an index without a clip.
 
     Example:
         >>> import torch

@@ -11,7 +11,7 @@ from avfusion.types import LLMEmbeddings
 
 @dataclass
 class EmbeddingsOutput(ModelOutput):
-    """:class:`~avfusion.LLMEmbeddings` as part of a model's output, which Trainer and accelerate take apart.
+    """:class:`~avfusion.LLMEmbeddings` as a ``ModelOutput``, which Trainer and accelerate can gather.
 
     Attributes:
         embeddings: ``(clip, position, llm_dim)``; zero where masked.
@@ -39,23 +39,23 @@ class EmbeddingsOutput(ModelOutput):
 
     @property
     def window_mask(self) -> Tensor:
-        """``(window,)`` bool: the windows of ``query_states`` that are real."""
+        """``(window,)`` bool: the real windows of ``query_states``."""
         return LLMEmbeddings(**self).window_mask
 
 
 @dataclass
 class AudioVisualOutput(ModelOutput):
-    """What :class:`~avfusion.models.AudioVisualLanguageModel` returns.
+    """Output of :class:`~avfusion.models.AudioVisualLanguageModel`.
 
     Attributes:
         loss: scalar, with labels: ``language_model_loss`` plus ``diversity_loss``.
         logits: ``(row, length, vocabulary)``.
-        cache: the language model's, whatever this transformers calls it.
-        hidden_states: of the language model, if asked for.
-        attentions: of the language model, if asked for.
+        cache: the language model's KV cache, under the same name for all versions of transformers.
+        hidden_states: of the language model, if requested.
+        attentions: of the language model, if requested.
         language_model_loss: scalar, with labels: next-token cross-entropy.
         diversity_loss: scalar, weighted; ``None`` without a diversity loss.
-        embeddings: the connector's output, a row for each clip; ``None`` where a cache is continued without media.
+        embeddings: the connector's output, a row for each clip; ``None`` if a cache is continued without media.
 
     Example:
         >>> import torch

@@ -6,6 +6,7 @@ from typing import Any, Self
 from transformers import BatchFeature, ProcessorMixin
 
 from avfusion.errors import InvalidValueError
+from avfusion.models._parts import LANGUAGE_MODEL, load_tokenizer
 from avfusion.models.clip_preparing import ClipPreparing
 from avfusion.models.clip_reading import ClipReading, fixed_size
 from avfusion.models.clips import ClipReader
@@ -16,22 +17,22 @@ from avfusion.models.rendering import PLAIN_TEMPLATE, Rendered, flat_content, re
 
 
 class AudioVisualProcessor(ClipPreparing, ClipReading, ProcessorMixin):
-    """Conversations about media files to what :class:`AudioVisualLanguageModel` takes.
+    """Turns conversations about media files into inputs of :class:`AudioVisualLanguageModel`.
 
-    :meth:`from_model` makes one for a model. The text is the tokenizer's own chat template's, where it has one, with
-    a placeholder token for each embedding of the clip; what is learned are the answers and what ends them.
+    :meth:`from_model` builds one for a model. The text is rendered by the tokenizer's own chat template, if it has one,
+    with a placeholder token for each embedding of the clip. Labels cover the answers and their end tokens.
 
     Args:
-        tokenizer: the language model's.
-        chat_template: the tokenizer's own without it, or a plain one if it has none.
-        placeholder: the token of the tokenizer that keeps a place for an embedding.
-        frame_rate: frames a second that are read from videos.
-        sample_rate: samples a second that sound is read at.
-        size: height and width that pictures are read at; their own without it, which must then be equal in a batch.
-        **parts: of a subclass: the parts of its ``get_attributes`` besides the tokenizer.
+        tokenizer: the language model's tokenizer.
+        chat_template: by default the tokenizer's own, or a plain one if it has none.
+        placeholder: the placeholder token, a token of the tokenizer.
+        frame_rate: frames per second to read from videos.
+        sample_rate: sample rate of the audio in Hz.
+        size: height and width of the frames; by default those of the file, which must then be equal within a batch.
+        **parts: in a subclass: the parts named by its ``get_attributes`` besides the tokenizer.
 
     Raises:
-        InvalidValueError: a placeholder that is no token.
+        InvalidValueError: the placeholder is not a token.
 
     Example:
         >>> import torch
@@ -83,17 +84,18 @@ class AudioVisualProcessor(ClipPreparing, ClipReading, ProcessorMixin):
         placeholder_id(tokenizer, placeholder)
 
     @classmethod
-    def from_model(cls, model: Any, tokenizer: Any, **options: Any) -> Self:
-        """A processor that reads media as a model's encoders and connector want them, and counts its embeddings.
+    def from_model(cls, model: Any, tokenizer: Any = None, **options: Any) -> Self:
+        """A processor that reads media in the format of a model's encoders and connector, and counts its embeddings.
 
         Args:
             model: an :class:`AudioVisualLanguageModel`.
-            tokenizer: of its language model.
-            **options: of the constructor, over what follows from the model.
+            tokenizer: its language model's tokenizer; loaded for a model from ``from_pretrained_parts``.
+            **options: the constructor's arguments, which replace those derived from the model.
 
         Raises:
-            InvalidValueError: a placeholder that is not the model's, or encoders that want different sampling rates.
+            InvalidValueError: the placeholder is not the model's, or the encoders have different sample rates.
         """
+        tokenizer = _tokenizer_of(model) if tokenizer is None else tokenizer
         rates = sorted(
             {encoder.sample_rate for encoder in model.audio_encoders.values() if hasattr(encoder, "sample_rate")}
         )
@@ -105,15 +107,15 @@ class AudioVisualProcessor(ClipPreparing, ClipReading, ProcessorMixin):
         synchroniser = getattr(model.connector, "synchroniser", None)
         if synchroniser is not None:
             found["frame_rate"] = synchroniser.frame_rate
-        own = getattr(model.visual_encoder, "image_size", None)
-        found["size"] = fixed_size(getattr(model.visual_encoder, "image_processor", None)) if own is None else own
+        own = getattr(model.visual_encoder, "image_processor", None)
+        found["size"] = getattr(model.visual_encoder, "image_size", None) if own is None else fixed_size(own)
         return cls(tokenizer, **{**found, **options}).with_model(model)
 
     def with_model(self, model: Any) -> Self:
-        """Counts the embeddings of this model; a processor that was loaded from a directory has to be told.
+        """Counts embeddings with this model; needed for a processor that was loaded from a directory.
 
         Raises:
-            InvalidValueError: a model with another placeholder.
+            InvalidValueError: the model has another placeholder.
         """
         if self.placeholder_id != model.placeholder_token_id:
             raise InvalidValueError(
@@ -125,7 +127,7 @@ class AudioVisualProcessor(ClipPreparing, ClipReading, ProcessorMixin):
 
     @property
     def placeholder_id(self) -> int:
-        """Id of the token that keeps a place."""
+        """Id of the placeholder token."""
         return placeholder_id(self.tokenizer, self.placeholder)
 
     def apply_chat_template(
@@ -141,29 +143,29 @@ class AudioVisualProcessor(ClipPreparing, ClipReading, ProcessorMixin):
         media_options: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """One conversation or a batch of them to the model's inputs.
+        """Turns one conversation or a batch of conversations into the model's inputs.
 
         Args:
-            conversation: messages ``{"role": ..., "content": ...}``; content is text or a list of parts
-                ``{"type": "text", "text": ...}`` and ``{"type": "video" | "audio" | "image", ...: file or values}``,
-                where the value stands under its type's name, ``"path"`` or ``"url"``: a local file,
-                :class:`~avfusion.media.Media`, :class:`~avfusion.Video`, :class:`~avfusion.Waveform`, or a whole
-                :class:`Clip`. A conversation has at most one picture track and one sound track.
-            chat_template: another than the processor's.
-            add_generation_prompt: begin an answer; if the last message is not the assistant's, without it.
-            tokenize: ``False`` gives the text, with one placeholder for a clip.
-            return_labels: labels too, that learn every answer and what ends it, and nothing else.
+            conversation: messages ``{"role": ..., "content": ...}``; content is text or a list of parts ``{"type":
+                "text", "text": ...}`` and ``{"type": "video" | "audio" | "image", ...: file or values}``. The value's
+                key is the type, ``"path"`` or ``"url"``. It is a local file, :class:`~avfusion.media.Media`,
+                :class:`~avfusion.Video`, :class:`~avfusion.Waveform`, or a whole :class:`Clip`. A conversation has at
+                most one video or image, and one audio track.
+            chat_template: replaces the processor's.
+            add_generation_prompt: begin an answer; by default if the last message is not the assistant's.
+            tokenize: ``False`` returns the text, with one placeholder for a clip.
+            return_labels: return labels that cover every answer and its end token.
             padding_side: ``"left"`` for generation.
-            use_audio_in_video: a video brings its sound, unless an audio part is given.
-            media_options: of :meth:`read`, for every file.
-            **kwargs: for the template.
+            use_audio_in_video: use the audio of a video, unless an audio part is given.
+            media_options: arguments of :meth:`read` for every file.
+            **kwargs: arguments of the template.
 
         Returns:
-            The model's inputs. Conversations with equal media share a clip; ``media_index`` says which.
+            The model's inputs. Conversations with equal media share a clip through ``media_index``.
 
         Raises:
-            InvalidValueError: messages that make no sense, or that the template refuses.
-            MediaError: a file that cannot be read.
+            InvalidValueError: invalid messages, or messages that the template refuses.
+            MediaError: a file cannot be read.
         """
         single = isinstance(conversation[0], Mapping)
         conversations = [conversation] if single else list(conversation)
@@ -199,9 +201,9 @@ class AudioVisualProcessor(ClipPreparing, ClipReading, ProcessorMixin):
 
         Args:
             text: a prompt a row, with one placeholder where its clip goes.
-            videos: pictures of each clip, files or values as for :meth:`apply_chat_template`, or ``None`` for a clip
-                without; a video file brings its sound where ``audio`` has none for it.
-            audio: sound of each clip, likewise.
+            videos: frames of each clip, files or values as for :meth:`apply_chat_template`, or ``None`` for a clip
+                without; a video file brings its audio where ``audio`` has none for it.
+            audio: audio of each clip, likewise.
             media_index: clip of each row, -1 for none; row ``i`` has clip ``i`` without it.
             add_special_tokens: let the tokenizer begin the prompts with its special tokens.
             padding_side: ``"left"`` for generation.
@@ -229,7 +231,7 @@ class AudioVisualProcessor(ClipPreparing, ClipReading, ProcessorMixin):
         return self.prepare(prompts, clips, index, padding_side=padding_side, add_special_tokens=add_special_tokens)
 
     def collate(self, rows: Sequence[Any]) -> dict[str, Any]:
-        """Conversations to a training batch, as a ``collate_fn`` or Trainer's ``data_collator``.
+        """Turns conversations into a training batch; a ``collate_fn``, or Trainer's ``data_collator``.
 
         Args:
             rows: conversations, or ``{"messages": conversation}``. Padding is on the right.
@@ -254,3 +256,10 @@ class AudioVisualProcessor(ClipPreparing, ClipReading, ProcessorMixin):
         """Whether the tokenizer has to begin with its special tokens: its own template writes them itself."""
         bos = self.tokenizer.bos_token
         return template != self.tokenizer.chat_template and not (bos and text.startswith(bos))
+
+
+def _tokenizer_of(model: Any) -> Any:
+    source = model.part_sources.get(LANGUAGE_MODEL)
+    if source is None or model.placeholder is None:
+        raise InvalidValueError("tokenizer: must be given for a model that is not from from_pretrained_parts")
+    return load_tokenizer(source.name, model.placeholder, source.revision)

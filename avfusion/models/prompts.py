@@ -22,32 +22,34 @@ def prepare_inputs(
     add_special_tokens: bool = True,
     end: str | None = None,
 ) -> dict[str, Tensor]:
-    """Tokenises prompts, keeps a place for every embedding of their clips, and pads to one batch.
+    """Tokenises prompts, inserts a placeholder for every embedding of their clips, and pads to one batch.
 
-    Prompt and answer are tokenised apart: what the model learns to continue is what it will be given. The end token
-    closes every answer and is learned, also by tokenizers that pad with it.
+    Prompt and answer are tokenised separately, so that training sees the prompt that generation sees. The end token
+    closes every answer and is trained, also if the tokenizer pads with it.
 
     Args:
-        tokenizer: of the language model; ``placeholder`` must be one of its tokens.
-        prompts: one a row; where the clip goes stands ``placeholder``, once. Rows without a clip have none. A row may
-            be a dialogue: a list of prompts, with a list of answers.
-        counts: embeddings of each row's clip, as :meth:`AudioVisualLanguageModel.num_placeholders` gives; 0 without.
-        answers: one a row, to train on. A dialogue has one for each prompt, or all but the last: what was said before
+        tokenizer: the language model's tokenizer; ``placeholder`` must be one of its tokens.
+        prompts: one per row, with ``placeholder`` once at the position of the clip, or not at all in rows without a
+            clip. A row may be a dialogue: a list of prompts, with a list of answers.
+        counts: number of embeddings of each row's clip, from :meth:`AudioVisualLanguageModel.num_placeholders`; 0 for
+            none.
+        answers: one per row, for training. A dialogue has one for each prompt, or all but the last: the history before
             a new question.
         placeholder: the token that stands for the clip in a prompt.
         padding_side: ``"left"``, which generation needs, or ``"right"``.
-        add_special_tokens: let the tokenizer begin the prompts with its special tokens; ``False`` for prompts from a
-            chat template, which has done so.
-        end: a token that closes every answer, where a chat template has one that is not the tokenizer's end token.
+        add_special_tokens: let the tokenizer add its special tokens to the prompts; ``False`` for prompts from a chat
+            template, which has added them.
+        end: a token that closes every answer, if the chat template's differs from the tokenizer's end token.
 
     Returns:
         ``input_ids`` and ``attention_mask``, both ``(row, length)`` int64, and with answers ``labels`` of the same
-        shape: -100 everywhere but on answers and their end token.
+        shape: -100 everywhere but at answers and their end tokens.
 
     Raises:
-        PlaceholderError: a prompt with a clip but not exactly one placeholder, or an answer that holds one.
-        InvalidValueError: lists of different length, a negative count, a tokenizer without the token or an end token.
-        InvalidTypeError: a string where a list of strings belongs.
+        PlaceholderError: a prompt with a clip but not exactly one placeholder, or an answer with one.
+        InvalidValueError: lists of different lengths, a negative count, or a tokenizer without the token or an end
+            token.
+        InvalidTypeError: a string instead of a list of strings.
 
     Example:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers

@@ -24,27 +24,27 @@ def rowwise_options(
     count_prompt: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
-    """Options of transformers' ``generate`` that give each row of a padded batch what it gets alone.
+    """Options for transformers' ``generate`` under which each row of a padded batch is generated as if alone.
 
-    ``generate`` shows its logits processors the padding of a batch, or no prompt at all where it is given embeddings.
-    Here each processor that looks at the text or at its length, set in the call or in the model's
-    ``generation_config``, sees a row's own text: the prompt without padding and placeholders, then the new tokens. It
-    is called once for all rows of the same length. ``max_length`` and ``min_length`` count a row's own positions.
+    ``generate`` passes the padding of a batch to its logits processors, or no prompt at all if it is given embeddings.
+    With these options, each processor that depends on the text or its length, from the call or from the model's
+    ``generation_config``, receives a row's own text: the prompt without padding and placeholders, then the new tokens.
+    It is called once for all rows of the same length. ``max_length`` and ``min_length`` count a row's own positions.
 
     Args:
-        model: a model of transformers, adapted or wrapped, whose ``generate`` will be called.
+        model: a model of transformers, possibly with adapters or wrapped, whose ``generate`` will be called.
         input_ids: ``(row, length)``: the prompts.
         attention_mask: ``(row, length)``, 1 for real tokens.
-        placeholder_token_id: the token that stands for an embedding and is no text.
-        with_ids: ``generate`` is given ``input_ids`` too, and not only embeddings.
-        count_prompt: show the prompt to the processors; ``False`` shows the new tokens alone.
-        **options: of ``generate``. Own ``logits_processor`` see the same text.
+        placeholder_token_id: id of the placeholder token, which is not text.
+        with_ids: whether ``generate`` is given ``input_ids`` too, not only embeddings.
+        count_prompt: pass the prompt to the processors; ``False`` passes only new tokens.
+        **options: options of ``generate``. Own ``logits_processor`` receive the same text.
 
     Returns:
-        What to give to ``generate`` beside its inputs.
+        The options to pass to ``generate`` besides its inputs.
 
     Raises:
-        InvalidValueError: a ``max_length`` that a row's prompt has reached.
+        InvalidValueError: a row's prompt is as long as ``max_length``.
 
     Example:
         >>> import torch

@@ -1,29 +1,30 @@
 """Synchroniser and projector in one module."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidValueError
+from avfusion.functional.stream_table import VISUAL
 from avfusion.modules.component import Component
 from avfusion.modules.connector_from_dims import ConnectorFromDims
 from avfusion.modules.input_projections import InputProjections
 from avfusion.modules.projector.sliding_window_projector import SlidingWindowProjector
 from avfusion.modules.projector.state import ProjectorState
 from avfusion.modules.synchroniser.frame_synchroniser import FrameSynchroniser
-from avfusion.modules.synchroniser.state import VISUAL, FrameSynchroniserState
-from avfusion.types import Frames, LLMEmbeddings, StreamedEmbeddings, TokenStream
+from avfusion.modules.synchroniser.state import FrameSynchroniserState
+from avfusion.types import Frames, LLMEmbeddings, SizedWindowEncoder, StreamedEmbeddings, TokenStream
 
 
 class ConnectorState(NamedTuple):
-    """Where the connector's parts stand.
+    """The state of the connector's parts.
 
     Attributes:
-        synchroniser: what is pending until its frame is finalised.
-        projector: frames that are pending, and windows that are open.
+        synchroniser: tokens and video frames that are not finalised.
+        projector: pending frames and open windows.
     """
 
     synchroniser: FrameSynchroniserState
@@ -36,31 +37,26 @@ class AudioVisualConnector(ConnectorFromDims, Component):
     :meth:`from_dims` builds one from a few widths; the constructor takes the parts.
 
     Args:
-        synchroniser: puts the streams onto the video's frames; the paper's (visual and audio, 768 wide) without it.
-        projector: cuts windows and projects them; the paper's (10 frames, 32 queries, 4096 wide) without it. Its window
+        synchroniser: assigns tokens to frames; by default the paper's (visual and audio, 768 wide).
+        projector: cuts windows and projects them; by default the paper's (10 frames, 32 queries, 4096 wide). Its window
             encoder must take the synchroniser's frames.
-        input_dims: width of streams whose encoder is wider or narrower than the synchroniser wants, by name; each gets
-            a trained linear map. Without synchroniser and ``input_dims`` it is the paper's: ``{"audio": 1280}``.
+        input_dims: width of the encoder's tokens by stream, where it differs from the synchroniser's width; each such
+            stream gets a trained linear map. Without a synchroniser the default is the paper's: ``{"audio": 1280}``.
 
     Raises:
         InvalidValueError: parts that do not fit each other.
 
     Example:
         >>> import torch
-        >>> from avfusion import AudioVisualConnector, CausalQFormer, FrameSynchroniser, SlidingWindowProjector
-        >>> qformer = CausalQFormer(
-        ...     input_dim=48, hidden_size=32, num_heads=4, num_queries=4, window_frames=5, tokens_per_frame=25
-        ... )
-        >>> connector = AudioVisualConnector(
-        ...     synchroniser=FrameSynchroniser(visual_dim=24, stream_dims={"audio": 24}, slots=25),
-        ...     projector=SlidingWindowProjector(window_encoder=qformer, window_frames=5, llm_dim=64),
-        ...     input_dims={"audio": 40},
+        >>> from avfusion import AudioVisualConnector
+        >>> connector = AudioVisualConnector.from_dims(
+        ...     visual=24, audio=40, llm=64, window_seconds=2.5, num_queries=4, hidden_size=64
         ... )
         >>> visual, audio = torch.randn(2, 20, 16, 24), torch.randn(2, 500, 40)  # 10 s at 2 and 50 a second
         >>> out = connector(visual=visual, audio=audio)
         >>> out.embeddings.shape
         torch.Size([2, 16, 64])
-        >>> connector(audio=torch.randn(2, 500, 40)).embeddings.shape  # no video: no dummy
+        >>> connector(audio=torch.randn(2, 500, 40)).embeddings.shape  # no video, no dummy input
         torch.Size([2, 16, 64])
     """
 
@@ -87,12 +83,13 @@ class AudioVisualConnector(ConnectorFromDims, Component):
         self.input_projections = InputProjections(input_dims, dims)
 
     def _check_fit(self) -> None:
-        encoder = self.projector.window_encoder
-        for name, wanted in (
-            ("input_dim", self.synchroniser.output_dim),
-            ("tokens_per_frame", self.synchroniser.tokens_per_frame),
+        encoder: Any = self.projector.window_encoder
+        if not isinstance(encoder, SizedWindowEncoder):
+            return
+        for name, wanted, found in (
+            ("input_dim", self.synchroniser.output_dim, encoder.input_dim),
+            ("tokens_per_frame", self.synchroniser.tokens_per_frame, encoder.tokens_per_frame),
         ):
-            found = getattr(encoder, name, wanted)
             if found != wanted:
                 raise InvalidValueError(
                     f"projector: its window encoder's {name} must be the synchroniser's {wanted}, found {found}"
@@ -109,7 +106,7 @@ class AudioVisualConnector(ConnectorFromDims, Component):
         return self.projector.llm_dim
 
     def num_output_tokens(self, durations: Tensor | Sequence[float] | float) -> Tensor:
-        """How many embeddings clips will give, at the synchroniser's frame rate, without running anything.
+        """The number of embeddings of clips at the synchroniser's frame rate, without running the model.
 
         Args:
             durations: seconds of each clip, the longer of its audio and video.
@@ -132,8 +129,7 @@ class AudioVisualConnector(ConnectorFromDims, Component):
 
         Args:
             visual: frames, or a plain ``(batch, frame, token, dim)`` at the synchroniser's frame rate, or ``None``.
-            instruction: ``(batch, length, instruction_dim)``: what the clips are asked, for window encoders that take
-                it.
+            instruction: ``(batch, length, instruction_dim)``: conditioning, for window encoders that take it.
             instruction_mask: ``(batch, length)`` bool.
             num_frames: as for :class:`~avfusion.FrameSynchroniser`.
             **streams: each named stream, or a plain ``(batch, time, dim)`` at its rate, or ``None``.
@@ -168,13 +164,13 @@ class AudioVisualConnector(ConnectorFromDims, Component):
     def initial_state(
         self, batch_size: int = 1, *, streams: Collection[str] | None = None, max_wait: float | None = None
     ) -> ConnectorState:
-        """Clips of which nothing has come yet.
+        """The state before any input.
 
         Args:
             batch_size: clips.
             streams: names of the streams that will come, ``"visual"`` among them; all without it.
-            max_wait: seconds, on the clip's clock, that a frame waits for a stream that is behind the others; as long
-                as it takes without it.
+            max_wait: seconds, on the clip's clock, that a frame waits for a stream that is behind the others; unlimited
+                by default.
 
         Raises:
             InvalidValueError: a window encoder that cannot stream, unknown streams, a ``max_wait`` that is negative.
@@ -196,22 +192,22 @@ class AudioVisualConnector(ConnectorFromDims, Component):
         instruction: Float[Tensor, "batch length instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "batch length"] | None = None,
     ) -> tuple[StreamedEmbeddings, ConnectorState]:
-        """Takes what has come, and gives the embeddings of the windows that it finishes.
+        """Appends a chunk of each stream, and returns the embeddings of the windows that it completes.
 
         Args:
-            chunk: what has come of each stream, by name, or nothing: as for :meth:`FrameSynchroniser.step`.
+            chunk: new tokens or frames by stream, possibly none: as for :meth:`FrameSynchroniser.step`.
             state: of the clips so far; not changed.
             watermark: seconds up to which streams are complete, by name; ``inf`` where a stream has ended.
-            end: ``(batch,)`` bool: clips that are over, and followed by new ones.
-            partial: also give each clip's last window as it stands, up to the last finalised frame.
-            instruction: ``(batch, length, instruction_dim)``, as for :meth:`forward`, for what this step finishes.
+            end: ``(batch,)`` bool: clips that end; new clips follow in their rows.
+            partial: also return each clip's partial window, up to the last finalised frame.
+            instruction: ``(batch, length, instruction_dim)``, as for :meth:`forward`, for the windows of this step.
             instruction_mask: ``(batch, length)`` bool.
 
         Returns:
-            What was finished, and the new state.
+            The finished embeddings, and the new state.
 
         Raises:
-            AlignmentError: times that go back; tokens that fit no frame or no slot.
+            AlignmentError: times that decrease; tokens that fit no frame or no slot.
             InvalidValueError: unknown streams, widths or batches that do not fit.
 
         Example:
@@ -254,12 +250,12 @@ class AudioVisualConnector(ConnectorFromDims, Component):
         instruction: Float[Tensor, "batch length instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "batch length"] | None = None,
     ) -> StreamedEmbeddings:
-        """What remains, as if all clips were over; arguments as for :meth:`step`."""
+        """Finishes all clips; arguments as for :meth:`step`."""
         over = torch.ones_like(state.synchroniser.max_wait, dtype=torch.bool)
         return self.step({}, state, end=over, instruction=instruction, instruction_mask=instruction_mask)[0]
 
     def reset(self, state: ConnectorState, rows: Bool[Tensor, " batch"]) -> ConnectorState:
-        """The state with new clips in some rows; what they hold is dropped.
+        """The state with new clips in some rows; their pending input is dropped.
 
         Args:
             state: of the clips so far; not changed.

@@ -11,8 +11,9 @@ from torch import nn
 
 from avfusion.errors import CheckpointError
 from avfusion.files import write_whole
-from avfusion.modules.arguments import misfits
-from avfusion.modules.weights import assign_weights, check_fit, read_weights, save_weights
+from avfusion.files.arguments import misfits
+from avfusion.files.configuration import check_layers, read_config
+from avfusion.files.weights import assign_weights, check_fit, read_weights, save_weights
 
 _HUB_MISSING = "Saving and loading components needs huggingface_hub: pip install 'avfusion[hf]'"
 
@@ -36,7 +37,6 @@ else:
 
 
 _CONFIG, _WEIGHTS, _CLASS = "config.json", "model.safetensors", "avfusion_class"
-_DEPTH = 32  # levels of a configuration
 _LAYERS = 128  # as many are built before they are compared with the weights
 
 
@@ -192,38 +192,12 @@ class Component(nn.Module, PyTorchModelHubMixin):
                 raise CheckpointError(f"{pretrained_model_name_or_path}: holds no {name} ({error})") from error
 
         config_file, weights_file = find(_CONFIG), find(_WEIGHTS)
-        config = _read_config(config_file, cls.__name__)
+        config = read_config(config_file, _CLASS, cls.__name__)
         tensors = read_weights(weights_file, map_location)
-        _check_layers(config, max(_LAYERS, len(tensors)), str(config_file))
+        check_layers(config, max(_LAYERS, len(tensors)), str(config_file))
         with torch.device("meta"):  # sizes that a file claims are compared before there is memory for them
             claimed = cls.from_config({**config, **arguments})
         check_fit(claimed, tensors, str(weights_file))
         component = cls.from_config({**config, **arguments})
         assign_weights(component, tensors, str(weights_file))
         return component.to(map_location).eval()
-
-
-def _read_config(path: Path, wanted: str) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a component's configuration ({error})") from error
-    found = config.pop(_CLASS, None) if isinstance(config, dict) else None
-    if found != wanted:
-        raise CheckpointError(f"{path}: must describe a {wanted}, found {found!r:.80}")
-    level: list[Any] = [config]
-    for _ in range(_DEPTH):
-        level = [inner for value in level for inner in (value.values() if isinstance(value, dict) else value)]
-        level = [value for value in level if isinstance(value, dict | list)]
-    if level:
-        raise CheckpointError(f"{path}: must be at most {_DEPTH} levels deep, found more")
-    return config
-
-
-def _check_layers(config: Mapping[str, Any], most: int, source: str) -> None:
-    """Refuses many more layers than the file has tensors: they would all be built before they are compared."""
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            _check_layers(value, most, source)
-        elif name == "num_layers" and isinstance(value, int) and value > most:
-            raise CheckpointError(f"{source}: num_layers: must be at most {most} for these weights, found {value}")

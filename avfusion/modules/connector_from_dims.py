@@ -1,10 +1,10 @@
-"""Connectors from the widths of what they stand between."""
+"""Connectors from the widths of the encoders and the language model."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from avfusion.errors import InvalidValueError
-from avfusion.modules.connector_sizes import (
+from avfusion.functional.connector_sizes import (
     MAX_WINDOW_TOKENS,
     check_names,
     check_size,
@@ -14,16 +14,16 @@ from avfusion.modules.connector_sizes import (
     stream_sizes,
     window_sizes,
 )
+from avfusion.functional.stream_table import VISUAL
 from avfusion.modules.projector.sliding_window_projector import SlidingWindowProjector
 from avfusion.modules.qformer.causal_qformer import CausalQFormer
 from avfusion.modules.synchroniser.frame_synchroniser import FrameSynchroniser
-from avfusion.modules.synchroniser.state import VISUAL
 from avfusion.types import AudioEncoder, RegularAudioEncoder, VisualEncoder
 from avfusion.types.clock import check_rate
 
 
 class ConnectorFromDims:
-    """Constructors of a connector that derive most of its numbers."""
+    """Constructors that derive most of a connector's sizes."""
 
     @classmethod
     def from_dims(
@@ -44,23 +44,23 @@ class ConnectorFromDims:
         fusion: Literal["features", "tokens"] = "features",
         **options: Any,
     ) -> Self:
-        """Builds a connector with a causal Q-Former from the widths of what it stands between.
+        """Builds a connector with a causal Q-Former from the widths of the encoders and the language model.
 
         What follows from other numbers is derived: the width of fused tokens, the slots of a frame, which hold the
         visual tokens and all audio tokens of a frame's length, the frames of a window and of a stride (the nearest
         whole numbers), and the number of attention heads. All others are the paper's by default.
 
         Args:
-            visual: width of the visual tokens; ``None`` for a connector that never sees video.
-            audio: width of the audio tokens, or of each audio stream by name; ``None`` for one that never hears sound.
+            visual: width of the visual tokens; ``None`` for a connector without video.
+            audio: width of the audio tokens, or of each audio stream by name; ``None`` for one without audio.
             llm: width of the language model's embeddings.
-            tokens_per_frame: visual tokens of a frame; or tokens of a frame by stream, ``"visual"`` for the pictures,
+            tokens_per_frame: visual tokens of a frame; or tokens of a frame by stream, ``"visual"`` for the video,
                 where a stream's own number does not follow from its rate.
-            audio_rate: audio tokens a second, of all streams or of each by name; 50 for streams not named.
-            frame_rate: frames a second.
+            audio_rate: audio tokens per second, of all streams or of each by name; 50 for streams not named.
+            frame_rate: frames per second.
             window_seconds: length of a window.
-            overlap_seconds: how much of a window the next one sees again.
-            num_queries: embeddings a window.
+            overlap_seconds: overlap of consecutive windows.
+            num_queries: embeddings per window.
             hidden_size: width of the queries.
             num_layers: layers of the Q-Former.
             stream_dim: width to which every stream of another width gets a trained linear map; without it, streams
@@ -146,8 +146,8 @@ class ConnectorFromDims:
         """Builds a connector for these encoders, as :meth:`from_dims` does for their widths, tokens and rates.
 
         Args:
-            visual: encoder of the pictures.
-            audio: encoder of the sound, or one for each audio stream by name. One that is no
+            visual: encoder of the video.
+            audio: encoder of the audio, or one for each audio stream by name. One that is no
                 :class:`~avfusion.RegularAudioEncoder` tells no rate: give ``audio_rate``.
             llm: width of the language model's embeddings.
             **sizes: of :meth:`from_dims`.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from avfusion.errors import InvalidValueError
-from avfusion.modules.synchroniser.state import VISUAL
+from avfusion.functional.stream_table import VISUAL
 from avfusion.types import Frames, TokenStream
 
 T = TypeVar("T", Frames, TokenStream, Frames | TokenStream, Frames | TokenStream | Tensor)

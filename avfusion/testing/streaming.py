@@ -18,32 +18,32 @@ def check_streaming_window_encoder(
     window_frames: int | None = None,
     tolerance: float | None = None,
 ) -> tuple[str, ...]:
-    """Checks that a module is a :class:`~avfusion.StreamingWindowEncoder` in all that it promises.
+    """Checks that a window encoder meets the protocol :class:`~avfusion.StreamingWindowEncoder`.
 
-    This is about ``initial_state``, ``step`` and ``flush``; :func:`check_window_encoder` is about the call. The
-    properties, in the order in which they are checked:
+    It checks ``initial_state``, ``step`` and ``flush``; :func:`check_window_encoder` checks the call. The properties,
+    in the order of the checks:
 
     ========== ====================================================================================================
     protocol   it has ``initial_state``, ``step`` and ``flush``, with the arguments that the Protocol names
     state      a state is a tree of tuples and tensors whose first axis is the row
-    stream     however windows are cut into steps, ``flush`` gives what the call gives for the frames so far
-    snapshot   a step changes neither the state that it got nor what that state gives
-    rows       rows of a state can be taken out, and give what they gave among others
+    stream     for any division of windows into steps, ``flush`` returns what the call returns for the frames
+    snapshot   a step does not modify its input state
+    rows       rows of a state can be selected, and return the same alone
     ========== ====================================================================================================
 
     Args:
         encoder: usually an ``nn.Module``.
-        input_dim: width of the tokens; the encoder's own ``input_dim`` without it.
-        tokens_per_frame: slots of a frame; the encoder's own, or 4.
-        window_frames: frames of a window; the encoder's own, or 5.
-        tolerance: largest difference that counts as none, as a share of the largest state; by dtype without it.
+        input_dim: width of the tokens; by default that of a :class:`~avfusion.SizedWindowEncoder`.
+        tokens_per_frame: slots of a frame; by default that of a :class:`~avfusion.SizedWindowEncoder`, or 4.
+        window_frames: frames per window; by default that of a :class:`~avfusion.BoundedWindowEncoder`, or 5.
+        tolerance: largest allowed difference, relative to the largest state; depends on the dtype by default.
 
     Returns:
         The names of the properties that hold.
 
     Raises:
-        ConformanceError: the first property that does not hold, what was found, and what usually mends it.
-        InvalidValueError: no ``input_dim``, and an encoder that does not tell.
+        ConformanceError: the first property that does not hold, what was found, and the usual fix.
+        InvalidValueError: ``input_dim`` is not given and the encoder has no such attribute.
 
     Example:
         >>> from avfusion import CausalQFormer

@@ -29,16 +29,15 @@ def check_window_encoder(
     tolerance: float | None = None,
     dtypes: Sequence[torch.dtype] = (torch.bfloat16,),
 ) -> tuple[str, ...]:
-    """Checks that a module is a :class:`~avfusion.WindowEncoder` in all that it promises.
+    """Checks that a window encoder meets the protocol :class:`~avfusion.WindowEncoder`.
 
-    It is run in evaluation mode, on the device it is on, some ten times over. The properties, in the order in which
-    they are checked:
+    The encoder runs about ten times, in evaluation mode, on its own device. The properties, in the order of the checks:
 
     ============= =================================================================================================
     protocol      it is callable, and ``num_queries`` and ``output_dim`` are numbers
-    output        it gives ``(window, num_queries, output_dim)``, finite
+    output        it returns ``(window, num_queries, output_dim)``, finite
     repeatable    the same windows give the same states
-    independence  a window gives beside others what it gives alone
+    independence  a window gives the same states in a batch and alone
     masked        masked tokens do not matter: a window whose last frames are masked gives what the shorter one gives,
                   for encoders that take one, as a :class:`~avfusion.ShortWindowEncoder` must; others look at the mask
     shared frames of a :class:`~avfusion.SharedFrameWindowEncoder`: masked places may hold anything, no mask means that
@@ -55,18 +54,18 @@ def check_window_encoder(
 
     Args:
         encoder: usually an ``nn.Module``.
-        input_dim: width of the tokens; the encoder's own ``input_dim`` without it.
-        tokens_per_frame: slots of a frame; the encoder's own, or 4.
-        window_frames: frames of a window; the encoder's own, or 5.
-        tolerance: largest difference that counts as none, as a share of the largest state; by dtype without it.
-        dtypes: of which a copy of the encoder is made and run; ``()`` spares the memory.
+        input_dim: width of the tokens; by default that of a :class:`~avfusion.SizedWindowEncoder`.
+        tokens_per_frame: slots of a frame; by default that of a :class:`~avfusion.SizedWindowEncoder`, or 4.
+        window_frames: frames per window; by default that of a :class:`~avfusion.BoundedWindowEncoder`, or 5.
+        tolerance: largest allowed difference, relative to the largest state; depends on the dtype by default.
+        dtypes: dtypes in which a copy of the encoder is run; ``()`` saves the memory of the copies.
 
     Returns:
         The names of the properties that hold.
 
     Raises:
-        ConformanceError: the first property that does not hold, what was found, and what usually mends it.
-        InvalidValueError: no ``input_dim``, and an encoder that does not tell.
+        ConformanceError: the first property that does not hold, what was found, and the usual fix.
+        InvalidValueError: ``input_dim`` is not given and the encoder has no such attribute.
 
     Example:
         >>> import torch
@@ -106,12 +105,16 @@ def window_size(
     encoder: Any, input_dim: int | None, tokens_per_frame: int | None, window_frames: int | None
 ) -> WindowSize:
     """What windows the encoder takes: as given, or as it tells."""
-    dim = getattr(encoder, "input_dim", None) if input_dim is None else input_dim
-    if dim is None:
-        raise InvalidValueError(f"input_dim: must be given for {type(encoder).__name__}, which does not tell")
-    tokens = getattr(encoder, "tokens_per_frame", 4) if tokens_per_frame is None else tokens_per_frame
-    frames = getattr(encoder, "window_frames", 5) if window_frames is None else window_frames
-    return WindowSize(int(frames), int(tokens), int(dim))
+    # Each is read by itself: an encoder that only tells its width is no SizedWindowEncoder, but its width is known.
+    if input_dim is None:
+        input_dim = getattr(encoder, "input_dim", None)
+    if input_dim is None:
+        raise InvalidValueError(f"input_dim: must be given for {type(encoder).__name__}, which has no input_dim")
+    if tokens_per_frame is None:
+        tokens_per_frame = getattr(encoder, "tokens_per_frame", 4)
+    if window_frames is None:
+        window_frames = getattr(encoder, "window_frames", 5)
+    return WindowSize(int(window_frames), int(tokens_per_frame), int(input_dim))
 
 
 def some_windows(exam: Exam, size: WindowSize) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
-"""The values that the parts of avfusion hand each other, and what a part has to offer to fit.
+"""The values that components exchange, and the protocols that parts satisfy.
 
 Every value is a ``NamedTuple`` of tensors: it unpacks, compares by field, and passes through pytree, ``torch.compile``
 and ``torch.export``. Shapes and dtypes are checked when it is made, without waiting for the device. Masks are boolean
-and ``True`` means real; whatever stands in a masked place is never looked at. Times are seconds on the clip's
+and ``True`` means real; masked values are never read. Times are seconds on the clip's
 own clock, held as float64 whatever the dtype of the tokens, because one frame of an hour-long clip is below float32's
 resolution.
 """
@@ -18,16 +18,19 @@ from avfusion.types.state import map_state, state_from_tensors, state_tensors
 from avfusion.types.streaming import FinalisedFrames, StreamedEmbeddings
 from avfusion.types.tokens import Frames, LLMEmbeddings, TokenStream, Windows
 from avfusion.types.window_encoders import (
+    BoundedWindowEncoder,
     ConditionedWindowEncoder,
     QuerySetWindowEncoder,
     SharedFrameWindowEncoder,
     ShortWindowEncoder,
+    SizedWindowEncoder,
     StreamingWindowEncoder,
     WindowEncoder,
 )
 
 __all__ = [
     "AudioEncoder",
+    "BoundedWindowEncoder",
     "ConditionedWindowEncoder",
     "FinalisedFrames",
     "Frames",
@@ -36,6 +39,7 @@ __all__ = [
     "RegularAudioEncoder",
     "SharedFrameWindowEncoder",
     "ShortWindowEncoder",
+    "SizedWindowEncoder",
     "StreamedEmbeddings",
     "StreamingAudioEncoder",
     "StreamingWindowEncoder",

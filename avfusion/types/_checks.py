@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.types.lengths import within_lengths
 
 T = TypeVar("T")
 
@@ -34,17 +35,9 @@ def as_mask(
         raise InvalidValueError("mask, lengths: give one of them, found both")
     if mask is not None:
         return mask
-    places = torch.arange(count, device=like.device)
     if lengths is None:
-        return (places >= 0).expand(batch, count)
-    lengths = torch.as_tensor(lengths, device=like.device)
-    if lengths.is_floating_point():
-        raise InvalidTypeError(f"lengths: must be whole numbers, found {lengths.dtype}")
-    if lengths.shape != (batch,):
-        raise InvalidValueError(f"lengths: must be (batch,) = ({batch},), found shape {tuple(lengths.shape)}")
-    if bool(((lengths < 0) | (lengths > count)).any()):
-        raise InvalidValueError(f"lengths: must be between 0 and {count}, found {lengths.tolist()}")
-    return places < lengths[:, None]
+        return torch.ones(count, dtype=torch.bool, device=like.device).expand(batch, count)
+    return within_lengths(torch.as_tensor(lengths, device=like.device), batch, count)
 
 
 def checks_replaced(cls: type[T]) -> type[T]:

@@ -44,6 +44,19 @@ def as_offset(start: "float | Tensor | Sequence[float]", batch: int, name: str, 
     return value.expand(batch)
 
 
+def as_durations(durations: "float | Tensor | Sequence[float]") -> Tensor:
+    """Seconds of clips in any shape: float tensors in their dtype, everything else in float64.
+
+    Raises:
+        InvalidValueError: durations that are negative or not finite.
+    """
+    seconds = durations if isinstance(durations, Tensor) else torch.as_tensor(durations, dtype=torch.float64)
+    seconds = seconds if seconds.is_floating_point() else seconds.double()
+    if bool((~(seconds >= 0) | seconds.isinf()).any()):
+        raise InvalidValueError(f"durations: must be finite and at least 0 seconds, found {seconds.tolist()}")
+    return seconds
+
+
 def rounding(dtype: torch.dtype) -> float:
     """The rounding error of a time, relative to the power of two below it.
 

@@ -1,4 +1,4 @@
-"""What a part has to offer to fit; :mod:`avfusion.testing` says whether it does."""
+"""The protocols of encoders; :mod:`avfusion.testing` checks them."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,11 +11,10 @@ from avfusion.types.tokens import Frames, TokenStream
 
 @runtime_checkable
 class AudioEncoder(Protocol):
-    """What an encoder of sound needs to fit; usually an ``nn.Module``, of no particular base class.
+    """An encoder of audio; usually an ``nn.Module``, but no base class is needed.
 
-    It gives each clip of a batch the tokens that the clip has alone: neither other clips nor padding, whatever it
-    holds, change them. A clip without sound has none. :func:`avfusion.testing.check_token_stream_encoder` checks all
-    that is asked, and names what is wrong.
+    A clip's tokens are the same in any batch: they depend neither on other clips nor on the values of padding. A clip
+    without audio has no tokens. :func:`avfusion.testing.check_token_stream_encoder` checks every requirement.
 
     Example:
         >>> import torch
@@ -23,7 +22,7 @@ class AudioEncoder(Protocol):
         >>> class Loudness(torch.nn.Module):
         ...     output_dim = 1
         ...
-        ...     def forward(self, waveform):  # a token of each tenth of a second
+        ...     def forward(self, waveform):  # a token per tenth of a second
         ...         samples = waveform.samples.masked_fill(~waveform.mask, 0).unfold(1, 1600, 1600)
         ...         loudness = samples.square().mean(-1, keepdim=True)
         ...         lengths = waveform.lengths // 1600
@@ -38,21 +37,21 @@ class AudioEncoder(Protocol):
     """Width of the tokens."""
 
     def __call__(self, waveform: Waveform, /) -> TokenStream:
-        """Tokens of every clip, centred on the clip's clock; padding never becomes a real token.
+        """Tokens of every clip, with times on the clip's clock; padding never becomes a real token.
 
         Args:
-            waveform: ``(batch, sample)`` sound; each clip begins at ``waveform.start`` seconds.
+            waveform: ``(batch, sample)`` audio; each clip begins at ``waveform.start`` seconds.
 
         Returns:
-            ``(batch, time, output_dim)`` tokens of the parameters' dtype on their device, with the float64 seconds at
-            which the stretch that each stands for is centred, which must not decrease.
+            ``(batch, time, output_dim)`` tokens of the parameters' dtype on their device, with float64 timestamps: the
+            centre of the interval that each token covers. Timestamps must not decrease.
         """
         ...
 
 
 @runtime_checkable
 class RegularAudioEncoder(AudioEncoder, Protocol):
-    """An audio encoder whose tokens come at one rate, so that a connector's sizes follow from it.
+    """An audio encoder with a constant token rate, from which a connector's sizes follow.
 
     Example:
         >>> from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
@@ -65,18 +64,17 @@ class RegularAudioEncoder(AudioEncoder, Protocol):
     """
 
     rate: float
-    """Time steps a second."""
+    """Time steps per second."""
     tokens_per_step: int
     """Tokens that share one time."""
 
 
 @runtime_checkable
 class StreamingAudioEncoder(AudioEncoder, Protocol):
-    """An audio encoder that hears sound as it comes; what it gives, put together, is what it gives for the whole.
+    """An audio encoder that takes audio in chunks; its concatenated tokens equal those of the whole clip.
 
-    A state is a tree of tuples and tensors whose first axis is the batch, and is never changed:
-    :func:`~avfusion.map_state` and :func:`~avfusion.state_tensors` take it. Each clip comes, stops and ends at its own
-    time.
+    A state is a tree of tuples and tensors whose first axis is the batch. A step never changes it, and
+    :func:`~avfusion.map_state` and :func:`~avfusion.state_tensors` take it. Clips may pause and end at different times.
 
     Example:
         >>> from avfusion import StreamingAudioEncoder
@@ -86,10 +84,10 @@ class StreamingAudioEncoder(AudioEncoder, Protocol):
     """
 
     delay: float
-    """Seconds that a token waits at most, from the sound that it stands for to the step that gives it."""
+    """Seconds that a token waits at most, from the audio that it covers to the step that returns it."""
 
     def initial_state(self, batch_size: int = 1, /) -> Any:
-        """Clips of which nothing has been heard."""
+        """The state before any audio."""
         ...
 
     def step(
@@ -101,29 +99,28 @@ class StreamingAudioEncoder(AudioEncoder, Protocol):
         watermark: float | Float[Tensor, " batch"] | None = None,
         end: Bool[Tensor, " batch"] | None = None,
     ) -> tuple[TokenStream, Any]:
-        """Hears what has come, on the clips' clock, and gives the tokens that are final now, and the new state.
+        """Appends audio, with times on the clips' clock; returns the tokens that are now final, and the new state.
 
-        ``watermark`` says up to when the audio is complete: where none came for a while, none is waited for.
-        ``end`` marks clips that are over, and followed by new ones.
+        ``watermark`` is the time up to which the audio is complete, so that pauses are not waited for.
+        ``end`` marks clips that end; new clips follow in their rows.
         """
         ...
 
     def flush(self, state: Any, /) -> TokenStream:
-        """The tokens that remain, as if all clips were over."""
+        """The remaining tokens of all clips."""
         ...
 
     def watermark(self, state: Any, /) -> Float[Tensor, " batch"]:
-        """Seconds up to which all tokens have been given; ``-inf`` before the first sound."""
+        """Seconds up to which all tokens have been returned; ``-inf`` before the first audio."""
         ...
 
 
 @runtime_checkable
 class VisualEncoder(Protocol):
-    """What an encoder of pictures needs to fit; usually an ``nn.Module``, of no particular base class.
+    """An encoder of video frames; usually an ``nn.Module``, but no base class is needed.
 
-    It gives each clip of a batch the tokens that the clip has alone: neither other clips nor padding, whatever it
-    holds, change them. Frames of one clip may see each other. :func:`avfusion.testing.check_visual_encoder` checks all
-    that is asked, and names what is wrong.
+    A clip's tokens are the same in any batch: they depend neither on other clips nor on the values of padding. Frames
+    of a clip may attend to each other. :func:`avfusion.testing.check_visual_encoder` checks every requirement.
 
     Example:
         >>> import torch
@@ -148,7 +145,7 @@ class VisualEncoder(Protocol):
         """Tokens of every frame, with the spans of the video.
 
         Args:
-            video: ``(batch, frame, 3, height, width)`` pictures of any size, uint8 or in 0 … 1.
+            video: ``(batch, frame, 3, height, width)`` pixels of any size, uint8 or in 0 … 1.
 
         Returns:
             ``(batch, frame, tokens_per_frame, output_dim)`` tokens of the parameters' dtype on their device; a frame is

@@ -118,6 +118,18 @@ def as_rows(rows: Any, batch: int, name: str, device: torch.device) -> Tensor:
     return value
 
 
+def ended_rows(end: Any, like: Tensor) -> Tensor:
+    """``(batch,)`` bool: the rows of ``like`` whose clips are over; none without ``end``."""
+    if end is None:
+        return torch.zeros(len(like), dtype=torch.bool, device=like.device)
+    return as_rows(end, len(like), "end", like.device)
+
+
+def chosen_rows(rows: Any, like: Tensor) -> Tensor:
+    """``(chosen,)`` int64: the rows that a mask of the rows of ``like`` chooses, checked."""
+    return as_rows(rows, len(like), "rows", like.device).nonzero().flatten()
+
+
 def _leaves(state: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     if isinstance(state, Tensor):
         yield name, state

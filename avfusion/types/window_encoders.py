@@ -1,7 +1,7 @@
-"""What a window encoder has to offer to fit, and what more it may offer.
+"""The protocol of a window encoder, and its optional capabilities.
 
-The projector looks at this once, when it is built: each Protocol here is checked with ``isinstance``, by attributes and
-by the arguments that calls name.
+The projector checks each Protocol with ``isinstance`` when it is built: by attributes, and by the named arguments of
+calls.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -14,9 +14,9 @@ from avfusion.types.structure import SignatureProtocol
 
 @runtime_checkable
 class WindowEncoder(Protocol, metaclass=SignatureProtocol):
-    """Anything that turns a window of frames into a fixed number of states; usually an ``nn.Module``.
+    """Maps a window of frames to a fixed number of states; usually an ``nn.Module``.
 
-    :func:`avfusion.testing.check_window_encoder` checks all that is asked, and names what is wrong.
+    :func:`avfusion.testing.check_window_encoder` checks every requirement.
 
     Example:
         >>> import torch
@@ -33,17 +33,17 @@ class WindowEncoder(Protocol, metaclass=SignatureProtocol):
     """
 
     num_queries: int
-    """States a window."""
+    """States per window."""
     output_dim: int
     """Width of the states."""
 
     def __call__(
         self, tokens: Float[Tensor, "window frame token dim"], mask: Bool[Tensor, "window frame token"], /
     ) -> Float[Tensor, "window query hidden"]:
-        """States of each window. Masked tokens are zero and must not matter; windows are independent of each other.
+        """States of each window. Masked tokens are zero and must not affect the result; windows are independent.
 
-        A window in which nothing is real must give finite states, for which the projector puts zeros; no windows give
-        none.
+        A fully masked window must give finite states, which the projector replaces with zeros. An empty batch must give
+        an empty result.
 
         Args:
             tokens: ``(window, frame, token, dim)``.
@@ -57,7 +57,7 @@ class WindowEncoder(Protocol, metaclass=SignatureProtocol):
 
 @runtime_checkable
 class ConditionedWindowEncoder(WindowEncoder, Protocol):
-    """A window encoder that is told what to look for: its call takes an instruction.
+    """A window encoder with conditioning: its call takes an instruction.
 
     Example:
         >>> from avfusion import CausalQFormer, ConditionedWindowEncoder
@@ -80,20 +80,20 @@ class ConditionedWindowEncoder(WindowEncoder, Protocol):
         instruction: Float[Tensor, "window length instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "window length"] | None = None,
     ) -> Float[Tensor, "window query hidden"]:
-        """States of each window under its instruction, of which masked tokens must not matter.
+        """States of each window under its instruction, whose masked tokens must not affect the result.
 
         Args:
             tokens: as for :class:`WindowEncoder`.
             mask: as for :class:`WindowEncoder`.
             instruction: ``(window, length, instruction_dim)``; ``None`` for none.
-            instruction_mask: ``(window, length)`` bool; everything is real without it.
+            instruction_mask: ``(window, length)`` bool; all real by default.
         """
         ...
 
 
 @runtime_checkable
 class SharedFrameWindowEncoder(WindowEncoder, Protocol):
-    """A window encoder that takes overlapping windows as frames that they share, each once.
+    """A window encoder that takes the frames of overlapping windows once, with an index.
 
     Example:
         >>> import torch
@@ -116,7 +116,7 @@ class SharedFrameWindowEncoder(WindowEncoder, Protocol):
         """States of each window.
 
         Args:
-            tokens: ``(window, frame, token, dim)``, which may hold anything where masked; with ``frame_index``
+            tokens: ``(window, frame, token, dim)``, with arbitrary values where masked; with ``frame_index``
                 ``(row, token, dim)``, finite where masked.
             mask: ``(window, frame, token)`` bool, or ``None``: all real.
             frame_index: ``(window, frame)`` int64: the rows of each window's frames.
@@ -126,7 +126,7 @@ class SharedFrameWindowEncoder(WindowEncoder, Protocol):
 
 @runtime_checkable
 class QuerySetWindowEncoder(WindowEncoder, Protocol):
-    """A window encoder that answers other queries than its own, as :class:`~avfusion.MultiResolutionProjector` asks.
+    """A window encoder that takes other queries than its own, as :class:`~avfusion.MultiResolutionProjector` needs.
 
     Example:
         >>> from avfusion import CausalQFormer, QuerySetWindowEncoder
@@ -155,7 +155,7 @@ class QuerySetWindowEncoder(WindowEncoder, Protocol):
 
 @runtime_checkable
 class ShortWindowEncoder(WindowEncoder, Protocol):
-    """A window encoder that takes windows of fewer frames, and gives what it gives with masked frames behind them.
+    """A window encoder that takes short windows, with the same result as for windows padded with masked frames.
 
     Example:
         >>> from avfusion import CausalQFormer, ShortWindowEncoder
@@ -165,14 +165,46 @@ class ShortWindowEncoder(WindowEncoder, Protocol):
     """
 
     frame_multiple: int
-    """Short windows have a multiple of so many frames."""
+    """The number of frames of a short window is a multiple of this."""
+
+
+@runtime_checkable
+class SizedWindowEncoder(WindowEncoder, Protocol):
+    """A window encoder for frames of one size.
+
+    Example:
+        >>> from avfusion import CausalQFormer, SizedWindowEncoder
+        >>> qformer = CausalQFormer(input_dim=8, hidden_size=8, num_heads=2, tokens_per_frame=4)
+        >>> isinstance(qformer, SizedWindowEncoder), qformer.input_dim, qformer.tokens_per_frame
+        (True, 8, 4)
+    """
+
+    input_dim: int
+    """Width of a frame's tokens."""
+    tokens_per_frame: int
+    """Tokens of a frame."""
+
+
+@runtime_checkable
+class BoundedWindowEncoder(WindowEncoder, Protocol):
+    """A window encoder with a maximum window length.
+
+    Example:
+        >>> from avfusion import BoundedWindowEncoder, CausalQFormer
+        >>> qformer = CausalQFormer(input_dim=8, hidden_size=8, num_heads=2, tokens_per_frame=4, window_frames=6)
+        >>> isinstance(qformer, BoundedWindowEncoder), qformer.window_frames
+        (True, 6)
+    """
+
+    window_frames: int
+    """Maximum number of frames of a window."""
 
 
 @runtime_checkable
 class StreamingWindowEncoder(WindowEncoder, Protocol):
     """A window encoder that takes windows frame by frame; others get whole windows in streams too.
 
-    :func:`avfusion.testing.check_streaming_window_encoder` checks all that is asked, and names what is wrong.
+    :func:`avfusion.testing.check_streaming_window_encoder` checks every requirement.
 
     Example:
         >>> import torch
@@ -186,7 +218,7 @@ class StreamingWindowEncoder(WindowEncoder, Protocol):
     """
 
     def initial_state(self, batch_size: int, /) -> Any:
-        """Windows without frames: a tree of tuples and tensors whose first axis is the row."""
+        """The state before any frames: a tree of tuples and tensors whose first axis is the row."""
         ...
 
     def step(
@@ -197,7 +229,7 @@ class StreamingWindowEncoder(WindowEncoder, Protocol):
         *,
         mask: Bool[Tensor, "row frame token"] | None = None,
     ) -> tuple[Any, Any]:
-        """Appends frames to each row's window; the second of what it gives is the new state."""
+        """Appends frames to each row's window; the second result is the new state."""
         ...
 
     def flush(self, state: Any, /, **conditioning: Tensor) -> Float[Tensor, "row query hidden"]:

@@ -16,6 +16,7 @@ COMMANDS = {
     "chat": "ask about files, once or in a dialogue, or answer a whole JSONL",
     "app": "the same in a browser, with a timeline of what was attended to",
     "train": "train connector and LoRA",
+    "assemble": "put pretrained parts together: a language model, a vision model, Whisper",
     "cache": "encode all clips of a data set once",
     "convert": "turn a released checkpoint into this model's format",
 }

@@ -9,11 +9,13 @@ from transformers import BitsAndBytesConfig
 from avfusion import InvalidValueError
 from examples.favor.connector import build_connector
 from examples.favor.modeling_favor import FavorForConditionalGeneration
-from examples.favor.presets import PRESETS, assemble, shared_options, tiny
-from examples.favor.processing_favor import FavorProcessor
+from examples.favor.parts import assemble
+from examples.favor.presets import is_preset, read_preset
+from examples.favor.processing_favor import FavorProcessor, shared_options
 from examples.favor.streams import STREAMS, streams_of
+from examples.favor.tiny import tiny
 
-NOT_QUANTISED = [*(stream.tower for stream in STREAMS.values()), "qformer", "connector", "lm_head"]
+NOT_QUANTISED = [*(stream.tower for stream in STREAMS.values()), "connector", "lm_head"]
 
 
 def quantisation(kind: str | None, dtype: torch.dtype | None = None) -> BitsAndBytesConfig | None:
@@ -57,16 +59,16 @@ def new_model(
     """A model with a new connector, and its processor.
 
     Args:
-        name: a preset's name, ``"tiny"`` or ``"tiny:PRESET"``.
+        name: a preset's name or file, ``"tiny"`` or ``"tiny:PRESET"``.
         device: of a quantised language model.
         dtype: of the parameters; as stored without it.
         attn_implementation: of towers, connector and language model.
         quantize: ``"4bit"`` or ``"8bit"`` for the language model.
         options: of the configuration, over the preset's.
     """
-    if name in PRESETS:
+    if is_preset(name):
         given = loading_options(device=device, dtype=dtype, attn_implementation=attn_implementation, quantize=quantize)
-        model, processor = assemble(name, **given)
+        model, processor = assemble(read_preset(name), **given)
     else:
         if quantize is not None:
             raise InvalidValueError(f"quantize: must not be given for tiny models, found {quantize!r}")

@@ -16,15 +16,16 @@ from transformers import (
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
 )
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from avfusion import InvalidValueError
+from avfusion.encoders import InstructBlipVisualEncoder, WhisperAudioEncoder
 from avfusion.models import Clip
 from examples.favor.assembling import new_model
 from examples.favor.configuration_favor import FavorConfig
 from examples.favor.modeling_favor import FavorForConditionalGeneration
-from examples.favor.presets import PRESETS, shared_options, tiny_config, tiny_tokenizer
-from examples.favor.processing_favor import FavorProcessor
+from examples.favor.presets import read_preset
+from examples.favor.processing_favor import FavorProcessor, shared_options
+from examples.favor.tiny import tiny_config, tiny_tokenizer
 
 BASELINES = ("whisper", "instructblip-averaged", "instructblip-concatenated", "video-llama")
 PRESET = "favor-vicuna-7b"  # whose parts they are made of
@@ -183,7 +184,7 @@ def _whisper(tiny: bool, options: dict[str, Any]) -> tuple[WhisperBaseline, Favo
         tokenizer, token = tiny_tokenizer(), "<unk>"
         extractor = WhisperFeatureExtractor(feature_size=config.audio_config.num_mel_bins, chunk_length=1)
     else:
-        name = PRESETS[PRESET].audio
+        name = read_preset(PRESET).audio
         model = WhisperForConditionalGeneration.from_pretrained(name, **options)
         tokenizer, token = AutoTokenizer.from_pretrained(name), "<|startoflm|>"  # which no transcript has
         extractor = WhisperFeatureExtractor.from_pretrained(name)
@@ -206,7 +207,7 @@ def _instructblip(name: str, tiny: bool, options: dict[str, Any]) -> tuple[Any, 
         tokenizer, asked = tiny_tokenizer(), tiny_tokenizer()
         pictures: Any = BlipImageProcessor(size={"height": side, "width": side})
     else:
-        source = PRESETS[PRESET].vision
+        source = read_preset(PRESET).vision
         blip = InstructBlipForConditionalGeneration.from_pretrained(source, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, add_bos_token=False)  # the template has it
         asked = AutoTokenizer.from_pretrained(source, subfolder="qformer_tokenizer")
@@ -251,9 +252,9 @@ def from_instructblip(
     with torch.device("meta"):
         model = FavorForConditionalGeneration(config)
     parts: Any = blip
-    model.vision_tower, model.qformer = parts.vision_model, parts.qformer
-    model.query_tokens = parts.query_tokens
-    model.audio_tower = WhisperEncoder(config.audio_config).to(parts.dtype)
+    model.visual_encoder = InstructBlipVisualEncoder(model=blip, frozen=False)
+    ears = WhisperFeatureExtractor(feature_size=config.audio_config.num_mel_bins)
+    model.audio_encoder = WhisperAudioEncoder.from_config(config.audio_config, feature_extractor=ears).to(parts.dtype)
     model.connector.proj = parts.language_projection
     model.language_model = parts.language_model
     model.generation_config = parts.generation_config

@@ -113,7 +113,7 @@ def encode_examples(
     """Encodes every distinct track that the cache lacks, or has as it was before its file changed."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     jobs = plan(examples, writer)
-    device, dtype = base.device, base.audio_tower.conv1.weight.dtype
+    device, dtype = base.device, base.audio_encoder.dtype
     loader = DataLoader(
         _Clips(jobs, processor),
         batch_size=batch_size,

@@ -2,8 +2,10 @@
 
 from typing import Any, ClassVar, Literal
 
+import torch
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+from avfusion.encoders import TimmVisualEncoder
 from examples.favor.streams import STREAMS
 
 
@@ -12,7 +14,7 @@ class FavorConfig(PreTrainedConfig):
 
     Args:
         text_config: of any causal language model of transformers.
-        vision_config: of InstructBLIP's ViT (with ``qformer_config``), or of any vision tower of patches.
+        vision_config: of InstructBLIP's ViT (with ``qformer_config``), or of any vision model of transformers or timm.
         audio_config: of Whisper.
         qformer_config: of InstructBLIP's Q-Former; without it the patches of a frame are averaged to
             ``num_query_tokens``.
@@ -38,8 +40,8 @@ class FavorConfig(PreTrainedConfig):
             ``"averaged"`` and ``"concatenated"``: the frames' tokens as they are (InstructBLIP's).
         diversity_weight: λ of the diversity loss.
         media_token_id: the token that keeps a place for an embedding.
-        tower_memory: MiB for what a frozen tower computes at once, besides its weights; more frames or sound than fit
-            go through it in several calls.
+        frame_batch_size: frames that go through the vision tower at once.
+        chunk_batch_size: chunks of sound that go through an audio tower at once.
     """
 
     model_type = "favor"
@@ -74,7 +76,8 @@ class FavorConfig(PreTrainedConfig):
     fusion: Literal["synchronised", "separate", "averaged", "concatenated"] = "synchronised"
     diversity_weight: float = 0.01
     media_token_id: int = 0
-    tower_memory: float = 1024
+    frame_batch_size: int = 32
+    chunk_batch_size: int = 16
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -88,6 +91,8 @@ class FavorConfig(PreTrainedConfig):
                 kind = value.pop("model_type", default.get(name, "instructblip_qformer"))
                 value = CONFIG_MAPPING[kind](**value)
             setattr(self, name, value)
+        if self.vision_config.model_type == "timm_wrapper":
+            _state_timm_sizes(self.vision_config)
         super().__post_init__(**kwargs)
 
     @property
@@ -95,3 +100,13 @@ class FavorConfig(PreTrainedConfig):
         """Width of a visual token."""
         tower: Any = self.vision_config if self.qformer_config is None else self.qformer_config
         return int(tower.hidden_size)
+
+
+def _state_timm_sizes(config: Any) -> None:
+    """Size of the pictures and width of the tokens, which the configurations of transformers' own models state."""
+    if hasattr(config, "image_size") and hasattr(config, "hidden_size"):
+        return
+    size = getattr(config, "image_size", None)
+    with torch.device("meta"):
+        encoder = TimmVisualEncoder.from_config(config, image_size=None if size is None else (size, size))
+    config.image_size, config.hidden_size = encoder.image_size[0], encoder.output_dim

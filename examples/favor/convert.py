@@ -20,7 +20,7 @@ from avfusion.interop import connector_from_release, connector_to_release
 from examples.favor.configuration_favor import FavorConfig
 from examples.favor.connector import build_connector
 from examples.favor.loading import OPTIONS_FILE, load, load_configuration, load_processor
-from examples.favor.presets import PRESETS, lora_config
+from examples.favor.presets import lora_config
 from examples.favor.released import Contents, read, sort
 from examples.favor.streams import STREAMS, VISUAL
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="the released file (.pt, .pth, .safetensors)")
     parser.add_argument("--out", type=Path, required=True, help="a new directory")
     base = parser.add_mutually_exclusive_group()
-    base.add_argument("--preset", choices=PRESETS, help="the pretrained parts; told from the tensors without it")
+    base.add_argument("--preset", help="the pretrained parts: a preset or its file; told from the tensors without it")
     base.add_argument("--base", help="another model that the weights belong to, instead of a preset: a directory")
     parser.add_argument("--window-frames", type=int, default=10, help="frames a window (default: %(default)s)")
     parser.add_argument(
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         setattr(config, name, value)
     connector = _connector(found, config)
     adapter = lora_config(
-        base if base in PRESETS else "favor-vicuna-7b",
+        base,
         r=_check_lora(found, config),
         lora_alpha=options.lora_alpha,
         base_model_name_or_path=base,

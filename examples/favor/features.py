@@ -48,7 +48,7 @@ def cache_settings(model: Any, processor: FavorProcessor) -> dict[str, Any]:
     return {
         "model": str(Path(name).resolve()) if Path(name).is_dir() else name,
         "towers": hashlib.sha256(text.encode()).hexdigest()[:16],
-        "dtype": str(base.audio_tower.conv1.weight.dtype).removeprefix("torch."),
+        "dtype": str(base.audio_encoder.dtype).removeprefix("torch."),
         "frame_rate": processor.frame_rate,
         "instructed": processor.qformer_tokenizer is not None,
         "format": FORMAT,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from avfusion import InvalidValueError, PlaceholderError
 from examples.favor.streams import STREAMS
@@ -28,6 +28,15 @@ def check_features(media: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
         names = ", ".join(stream.tokens for stream in kept)
         raise InvalidValueError(f"{names}: must not come with media, found {', '.join(both)}")
     return {name: given[name] for stream in kept for name in stream.features}
+
+
+def find_placeholders(inputs_embeds: Tensor, table: nn.Embedding, token: int) -> Tensor:
+    """Ids for embeddings of text that tell the media token from all others, of which one stands for all."""
+    other = torch.full(inputs_embeds.shape[:2], token + 1, device=inputs_embeds.device)
+    if token >= table.num_embeddings:  # it has no embedding that could be among them
+        return other
+    same = (inputs_embeds == table(torch.full((), token, device=inputs_embeds.device))).all(-1)
+    return other.masked_fill(same, token)
 
 
 def check_no_placeholders(input_ids: Tensor, token: int) -> None:

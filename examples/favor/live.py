@@ -2,14 +2,14 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from avfusion import AudioVisualConnector, Frames, InvalidValueError, Video
-from avfusion.encoders import BlockwiseAudioEncoder, WhisperAudioEncoder
+from avfusion.encoders import BlockwiseAudioEncoder, WhisperAudioEncoder, preprocess_videos
 from avfusion.models import AudioVisualLanguageModel, KeepNewest, LiveSession, conversation
 from examples.favor.answering import Answerer
 from examples.favor.connector import active_connector
-from examples.favor.modeling_favor import FavorForConditionalGeneration
 from examples.favor.processing_favor import FavorProcessor
 
 HEARD, BLOCK, LOOK_AHEAD = 10.0, 1.0, 0.5  # seconds that Whisper is given at once; of them new; heard ahead of those
@@ -23,21 +23,20 @@ class Eye(nn.Module):
     A question that has not been asked yet cannot guide it: the Q-Former looks without an instruction.
     """
 
-    def __init__(self, model: FavorForConditionalGeneration, image_processor: Any) -> None:
+    def __init__(self, encoder: Any, image_processor: Any) -> None:
         super().__init__()
-        self.model = [model]  # not a part of this one: it has the language model too
+        self.encoder = encoder
         self.image_processor = image_processor
-        self.output_dim: int = model.config.visual_dim
-        self.tokens_per_frame: int = model.config.num_query_tokens
+        self.output_dim: int = encoder.output_dim
+        self.tokens_per_frame: int = encoder.tokens_per_frame
 
     def forward(self, video: Video) -> Frames:
-        [model] = self.model
-        pictures = list(video.pixels.flatten(0, 1).cpu())
-        pixels = self.image_processor(images=pictures, input_data_format="channels_first", return_tensors="pt")
-        pixels = pixels["pixel_values"].unflatten(0, video.mask.shape).to(model.device)
-        mask, spans = video.mask.to(model.device), video.spans.to(model.device)
-        tokens = model.encode(pixel_values_videos=pixels, video_mask=mask)["visual_features"]
-        return Frames(tokens, mask[..., None].expand(-1, -1, tokens.shape[2]), spans)
+        if bool(video.mask.any()):
+            video = preprocess_videos([video], self.image_processor)
+        else:  # nothing to prepare, and no frame to keep
+            video = video._replace(pixels=torch.zeros(*video.mask.shape, 3, *self.encoder.image_size))
+        frames: Frames = self.encoder(video)
+        return frames
 
 
 def live_model(model: Any, processor: FavorProcessor) -> AudioVisualLanguageModel:
@@ -53,7 +52,9 @@ def live_model(model: Any, processor: FavorProcessor) -> AudioVisualLanguageMode
     connector.initial_state()  # refuses by name what cannot stream
     positions = base.config.audio_config.max_source_positions
     whisper = WhisperAudioEncoder(
-        model=base.audio_tower, feature_extractor=processor.feature_extractor, chunk_seconds=min(HEARD, positions / 50)
+        model=base.audio_encoder.model,
+        feature_extractor=processor.feature_extractor,
+        chunk_seconds=min(HEARD, positions / 50),
     )
     heard = {name: stream for name, stream in base.streams.items() if stream.kind != "pictures"}
     towers = {
@@ -64,7 +65,7 @@ def live_model(model: Any, processor: FavorProcessor) -> AudioVisualLanguageMode
         language_model=base.language_model,
         connector=connector,
         audio_encoders=ears,
-        visual_encoder=Eye(base, processor.image_processor),
+        visual_encoder=Eye(base.visual_encoder, processor.image_processor),
         placeholder_token_id=base.config.media_token_id,
     ).eval()
 

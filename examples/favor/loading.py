@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from avfusion import CheckpointError, InvalidTypeError, InvalidValueError
+from avfusion import CheckpointError, InvalidValueError
 from examples.favor.assembling import change, loading_options, new_model
 from examples.favor.baselines import baseline
 from examples.favor.configuration_favor import FavorConfig
 from examples.favor.modeling_favor import FavorForConditionalGeneration
-from examples.favor.presets import PRESETS, full_config, preset_processor, shared_options, tiny, tiny_config
-from examples.favor.processing_favor import FavorProcessor
+from examples.favor.parts import preset_processor
+from examples.favor.presets import PRESETS, full_config, is_preset, read_preset
+from examples.favor.processing_favor import FavorProcessor, shared_options
+from examples.favor.tiny import tiny, tiny_config
 
 OPTIONS_FILE = "favor_config.json"  # in a training run's directory: what its model has otherwise than its base
 
@@ -34,9 +36,9 @@ def load(
     """Model and processor, in evaluation mode.
 
     Args:
-        name: a preset's name (a new connector between pretrained parts), ``"tiny"`` or ``"tiny:PRESET"`` (small and
-            random), a directory of ``save_pretrained``, or one of a training run, which holds what was trained and
-            names the rest, or ``"baseline:NAME"``: one of ``baselines``, tiny with ``":tiny"`` after it.
+        name: a preset's name or file (a new connector between pretrained parts), ``"tiny"`` or ``"tiny:PRESET"``
+            (small and random), a directory of ``save_pretrained``, or one of a training run, which holds what was
+            trained and names the rest, or ``"baseline:NAME"``: one of ``baselines``, tiny with ``":tiny"`` after it.
         device: for all of it; where the weights are loaded without it.
         dtype: of the parameters; as stored without it.
         attn_implementation: of towers, connector and language model.
@@ -83,7 +85,7 @@ def load(
         model, processor = load(base, device=device, options=options, bases=bases - 1, **given)
         with _broken(path):
             model = PeftModel.from_pretrained(model, str(path), is_trainable=trainable)
-    elif path.is_dir() and str(name) not in PRESETS:
+    elif path.is_dir() and not is_preset(name):
         _directory_configuration(path)
         check_index(path)
         with _broken(path):
@@ -93,8 +95,10 @@ def load(
         if options:
             change(model, processor, options)
     else:
-        load_configuration(name)
-        model, processor = new_model(str(name), device=device, options=options, **given)
+        if not is_preset(name):
+            load_configuration(name)
+        place = str(path.resolve()) if path.is_file() else str(name)
+        model, processor = new_model(place, device=device, options=options, **given)
     if device is not None and quantize is None:
         model = model.to(device)
     return model.eval(), processor
@@ -107,15 +111,16 @@ def load_configuration(name: str | Path) -> FavorConfig:
         CheckpointError: a directory that holds no such model.
         InvalidValueError: a name that is neither a preset nor a directory.
     """
-    path, known = Path(name), {"tiny": "favor-vicuna-7b"} | {f"tiny:{preset}": preset for preset in PRESETS}
-    if str(name) in PRESETS:
+    kind, _, twin = str(name).partition(":")
+    if is_preset(name):
         return full_config(str(name))
-    if path.is_dir():
-        return _directory_configuration(path)
-    if str(name) in known:
-        return tiny_config(known[str(name)])
+    if Path(name).is_dir():
+        return _directory_configuration(Path(name))
+    if kind == "tiny" and (str(name) == "tiny" or is_preset(twin)):
+        return tiny_config(twin or "favor-vicuna-7b")
     raise InvalidValueError(
-        f"model: must be a preset ({', '.join(PRESETS)}), tiny, tiny:PRESET or a directory, found {str(name)!r}"
+        f"model: must be a preset ({', '.join(PRESETS)}), a preset's file, tiny, tiny:PRESET or a directory, "
+        f"found {str(name)!r}"
     )
 
 
@@ -124,7 +129,10 @@ def _directory_configuration(path: Path) -> FavorConfig:
         raise CheckpointError(f"{path}: holds neither config.json nor adapter_config.json, so it is no model")
     found = read_object(path / "config.json").get("model_type")
     if found != "favor":
-        raise CheckpointError(f"{path}: must hold a favor model, found {found!r:.80}")
+        raise CheckpointError(
+            f"{path}: must hold a favor model, found {found!r:.80}; to make one of a language model, a vision model "
+            f"and Whisper: python -m examples.favor assemble --text {path} --vision ... --audio ... --out ..."
+        )
     with _broken(path):
         config: FavorConfig = FavorConfig.from_pretrained(path)
     return config
@@ -161,7 +169,7 @@ def _broken(path: Path) -> Iterator[None]:
     """One error for what transformers meets in files that are not what they claim."""
     try:
         yield
-    except (ImportError, MemoryError, InvalidValueError, InvalidTypeError):
+    except (ImportError, MemoryError, InvalidValueError):
         raise
     except Exception as error:
         raise CheckpointError(
@@ -171,8 +179,8 @@ def _broken(path: Path) -> Iterator[None]:
 
 def load_processor(name: str | Path, config: FavorConfig) -> FavorProcessor:
     """The processor of what :func:`load` loads by this name, for a configuration that may differ from its own."""
-    if str(name) in PRESETS:
-        return preset_processor(str(name), config)
+    if is_preset(name):
+        return preset_processor(read_preset(name), config)
     preset = str(name).partition(":")[2] or "favor-vicuna-7b"
     processor = FavorProcessor.from_pretrained(name) if Path(name).is_dir() else tiny(preset)[1]
     for option, value in shared_options(config).items():

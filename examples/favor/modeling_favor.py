@@ -12,7 +12,7 @@ from avfusion.models import merge_embeddings, select_clips
 from examples.favor.configuration_favor import FavorConfig
 from examples.favor.connector import build_connector
 from examples.favor.generation import MediaGenerationMixin
-from examples.favor.inputs import check_features, check_labels, check_no_placeholders
+from examples.favor.inputs import check_features, check_labels, check_no_placeholders, find_placeholders
 from examples.favor.output import CACHE, FavorOutput, one_cache
 from examples.favor.towers import FavorTowers
 
@@ -32,7 +32,6 @@ class FavorForConditionalGeneration(FavorTowers, MediaGenerationMixin):
     _supports_attention_backend = True
     _can_compile_fullgraph = True  # each step of generation but the first
     _skip_keys_device_placement: ClassVar[list[str]] = [CACHE]
-    _no_split_modules: ClassVar[list[str]] = ["AudioVisualConnector", "HFAudioEncoder"]
 
     def __init__(self, config: FavorConfig) -> None:
         super().__init__(config)
@@ -46,9 +45,7 @@ class FavorForConditionalGeneration(FavorTowers, MediaGenerationMixin):
         super()._init_weights(module)
         own = [*module.parameters(recurse=False)]
         fresh = own and not all(getattr(parameter, "_is_hf_initialized", False) for parameter in own)
-        if module is self and self.qformer is not None:
-            nn.init.normal_(self.query_tokens, std=self.config.initializer_range)
-        elif fresh and hasattr(module, "reset_parameters") and type(module).__module__.startswith("avfusion."):
+        if fresh and hasattr(module, "reset_parameters") and type(module).__module__.startswith("avfusion."):
             module.reset_parameters()  # type: ignore[operator]
 
     def get_input_embeddings(self) -> nn.Module:
@@ -139,10 +136,9 @@ class FavorForConditionalGeneration(FavorTowers, MediaGenerationMixin):
             embeddings = self.get_media_embeddings(**features, clips=len(text))
         table: Any = self.get_input_embeddings()
         if inputs_embeds is None:
-            inputs_embeds = table(input_ids)
+            inputs_embeds = table(input_ids.masked_fill(input_ids == token, 0))  # the token may lie outside the table
         elif read_media:
-            same = (inputs_embeds == table(torch.full((), token, device=inputs_embeds.device))).all(-1)
-            input_ids = torch.where(same, token, token + 1)
+            input_ids = find_placeholders(inputs_embeds, table, token)
         if embeddings is None and read_media:
             check_no_placeholders(input_ids, token)
         elif embeddings is not None:

@@ -7,14 +7,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BlipImageProcessor, SiglipImageProcessor
 
-from avfusion import FrameSynchroniser, InvalidValueError, Video, Waveform
-from avfusion.encoders import TokenGrid, log_mel_chunks
+from avfusion import FrameSynchroniser, InvalidValueError, Waveform
+from avfusion.encoders import TokenGrid, log_mel_chunks, preprocess_videos
 from avfusion.functional import cut_windows
 from avfusion.models import AudioVisualProcessor, Clip, first_question
+from examples.favor.configuration_favor import FavorConfig
 from examples.favor.fusion import PICTURES_ONLY
-from examples.favor.streams import STREAMS, VISUAL, layout, microseconds, pad_features
+from examples.favor.streams import STREAMS, VISUAL, layout, microseconds, pad_features, sound_grid, streams_of
 
 # The published prompt. The media stand in the first turn that has them; answers end with the end token.
 CHAT_TEMPLATE = """{%- for message in messages -%}
@@ -41,6 +42,23 @@ CHAT_TEMPLATE = """{%- for message in messages -%}
 {%- endif -%}"""
 
 
+def shared_options(config: FavorConfig) -> dict[str, Any]:
+    """What the processor must know of the configuration, to count embeddings."""
+    names = ("frame_rate", "slots", "window_frames", "stride_frames", "num_queries", "num_query_tokens", "fusion")
+    further = {name: stream for name, stream in streams_of(config).items() if stream.kind == "sound"}
+    grids = {name: sound_grid(getattr(config, stream.config)) for name, stream in further.items()}
+    return {**{name: getattr(config, name) for name in names}, "sound_grids": {k: list(v) for k, v in grids.items()}}
+
+
+def image_processor(config: FavorConfig) -> Any:
+    """An image processor for a vision tower whose checkpoint brings none; towers of timm normalise by themselves."""
+    side = config.vision_config.image_size
+    size = {"height": side, "width": side}
+    if config.qformer_config is not None:
+        return BlipImageProcessor(size=size)
+    return SiglipImageProcessor(size=size, do_normalize=config.vision_config.model_type != "timm_wrapper")
+
+
 class FavorProcessor(AudioVisualProcessor):
     """The library's processor, with what the towers take made here: by the image processor and Whisper's extractor.
 
@@ -49,7 +67,7 @@ class FavorProcessor(AudioVisualProcessor):
         image_processor: the vision tower's; must make every picture one size.
         feature_extractor: Whisper's.
         qformer_tokenizer: of InstructBLIP's Q-Former: each clip is then seen in the light of its first question.
-        chat_template: the published prompt without it.
+        chat_template: the tokenizer's own without it, or the published prompt if it has none.
         placeholder: a token of the tokenizer that no text has; it keeps a place for each embedding.
         frame_rate: frames a second that are read from videos; as are all below, it must be the model's.
         slots: places for tokens in a frame.
@@ -61,8 +79,6 @@ class FavorProcessor(AudioVisualProcessor):
         sound_grids: when the tokens of further audio towers are, by stream (:class:`~avfusion.encoders.TokenGrid`);
             they are given the sound itself.
     """
-
-    template_takes_parts = True
 
     def __init__(
         self,
@@ -85,7 +101,7 @@ class FavorProcessor(AudioVisualProcessor):
             tokenizer,
             image_processor=image_processor,
             feature_extractor=feature_extractor,
-            chat_template=chat_template or CHAT_TEMPLATE,
+            chat_template=chat_template or tokenizer.chat_template or CHAT_TEMPLATE,
             placeholder=placeholder,
             frame_rate=frame_rate,
             sample_rate=feature_extractor.sampling_rate,
@@ -103,6 +119,11 @@ class FavorProcessor(AudioVisualProcessor):
     def get_attributes(cls) -> list[str]:
         """The parts that every such processor has."""
         return ["tokenizer", "image_processor", "feature_extractor"]
+
+    @property
+    def template_takes_parts(self) -> bool:  # type: ignore[override]
+        """Whether the chat template places the media itself, as those of this assembly do."""
+        return "media_token" in self.chat_template
 
     @property
     def qformer_tokenizer(self) -> Any:
@@ -155,7 +176,9 @@ class FavorProcessor(AudioVisualProcessor):
         data: dict[str, Tensor] = {}
         seen = any(clip.video is not None and clip.video.mask.any() for clip in clips)
         if seen:
-            data |= self._pictures([clip.video for clip in clips])
+            made = preprocess_videos([clip.video for clip in clips], self.image_processor)
+            names = ("pixel_values_videos", "video_mask", "video_spans")
+            data |= zip(names, (made.pixels, made.mask, microseconds(made.spans)), strict=True)
         if any(clip.waveform is not None and clip.waveform.mask.any() for clip in clips):
             data |= self._sound([clip.waveform for clip in clips])
         counts = self._counts(data, len(clips))
@@ -191,32 +214,6 @@ class FavorProcessor(AudioVisualProcessor):
         frames = [place(**{name: stream}) for name, stream in streams.items()] if apart else [place(**streams)]
         windows = [cut_windows(one, self.window_frames, self.stride_frames).window_mask.sum(1) for one in frames]
         return [int(count) for count in torch.stack(windows).sum(0) * self.num_queries]
-
-    def _pictures(self, videos: Sequence[Video | None]) -> dict[str, Tensor]:
-        pixels, masks, spans = [], [], []
-        for video in videos:
-            frames = [] if video is None else list(video.pixels[video.mask])
-            if video is not None and frames:
-                floating = frames[0].is_floating_point()
-                done = self.image_processor(
-                    images=frames,
-                    do_rescale=self.image_processor.do_rescale and not floating,
-                    input_data_format="channels_first",
-                    return_tensors="pt",
-                )["pixel_values"]
-                pixels.append(done)
-                spans.append(microseconds(video.spans[video.mask]))
-            else:
-                pixels.append(None)
-                spans.append(torch.zeros(0, 2, dtype=torch.int64))
-            masks.append(torch.ones(len(frames), dtype=torch.bool))
-        shape = next(value.shape[1:] for value in pixels if value is not None)
-        filled = [torch.zeros(0, *shape) if value is None else value for value in pixels]
-        return {
-            "pixel_values_videos": pad_sequence(filled, batch_first=True),
-            "video_mask": pad_sequence(masks, batch_first=True),
-            "video_spans": pad_sequence(spans, batch_first=True),
-        }
 
     def _sound(self, waveforms: Sequence[Waveform | None]) -> dict[str, Tensor]:
         extractor = self.feature_extractor

@@ -135,7 +135,7 @@ def _media_parts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             if name == "audio":
                 kind = "audio"
             if kind in parts:
-                raise InvalidValueError(f"{name}: must have one picture track and one sound track, found {files}")
+                raise InvalidValueError(f"{name}: must have one video track and one audio track, found {files}")
             parts[kind] = {"type": kind, "path": file}
     return list(parts.values())
 
@@ -163,7 +163,7 @@ def _checked(messages: Messages, beside: Messages, root: Path, check_files: bool
         if part["type"] != "text"
     ]
     if set(kinds) >= {"video", "image"} or len(set(kinds)) < len(kinds):
-        raise InvalidValueError(f"messages: must have one picture track and one sound track, found {kinds}")
+        raise InvalidValueError(f"messages: must have one video track and one audio track, found {kinds}")
     roles = [message["role"] for message in checked if message["role"] != "system"]
     if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
         raise InvalidValueError(f"messages: must be questions and answers in turn, found the roles {roles}")

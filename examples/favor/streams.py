@@ -75,10 +75,10 @@ class Stream(NamedTuple):
 
 
 def sound_stream(name: str) -> Stream:
-    """A row for an audio tower of transformers (AST, Wav2Vec2 and their kin): ``NAME_config``, ``NAME_tower``, …."""
+    """A row for an audio tower of transformers (AST, Wav2Vec2 and their kin): ``NAME_config``, ``NAME_encoder``, …."""
     inputs = ("input_values", "input_values_mask", "audio_start")
     kept = (f"{name}_features", f"{name}_mask", f"{name}_times")
-    return Stream("sound", f"{name}_config", f"{name}_tower", inputs, *kept)
+    return Stream("sound", f"{name}_config", f"{name}_encoder", inputs, *kept)
 
 
 def sound_grid(config: Any) -> TokenGrid:
@@ -97,14 +97,14 @@ STREAMS: dict[str, Stream] = {
     VISUAL: Stream(
         "pictures",
         "vision_config",
-        "vision_tower",
+        "visual_encoder",
         ("pixel_values_videos", "video_mask", "video_spans", "qformer_input_ids", "qformer_attention_mask"),
         *("visual_features", "video_mask", "video_spans"),
     ),
     "audio": Stream(
         "speech",
         "audio_config",
-        "audio_tower",
+        "audio_encoder",
         ("input_features", "feature_attention_mask", "audio_start"),
         *("audio_features", "audio_mask", "audio_times"),
     ),

@@ -19,7 +19,7 @@ from examples.favor.cache import OPTION_HELP, choose_dtype, parse_options
 from examples.favor.data import Conversations
 from examples.favor.features import FeatureCache, cache_settings
 from examples.favor.loading import OPTIONS_FILE, load
-from examples.favor.presets import PRESETS, lora_config
+from examples.favor.presets import lora_config
 from examples.favor.records import read_examples
 from examples.favor.trainer import FavorTrainer, last_checkpoint
 from examples.favor.workers import WORKERS
@@ -29,7 +29,11 @@ RESUME_HELP = "continue the run in --out from this checkpoint, or from its last 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", required=True, help="a preset, tiny, a directory, or a training run's to train it further")
+    add(
+        "--model",
+        required=True,
+        help="a preset or its file, tiny, a directory, or a training run's to train it further",
+    )
     add("--data", required=True, nargs="+", metavar="FILE", help="JSON lines or JSON arrays of conversations")
     add("--out", required=True, metavar="DIR", help="folder of checkpoints, of the log, and at last of the result")
     add("--eval-data", nargs="+", metavar="FILE", help="to evaluate on: the loss (see --set eval_strategy=steps)")
@@ -119,9 +123,10 @@ def prepare(options: argparse.Namespace, device: torch.device) -> tuple[Any, Any
     )
     if not isinstance(model, PeftModel):
         model.connector.float()  # peft copies it; small steps would be lost in half precision
-        preset = name.removeprefix("tiny:") if name.removeprefix("tiny:") in PRESETS else next(iter(PRESETS))
         alpha = options.lora_rank if options.lora_alpha is None else options.lora_alpha
-        config = lora_config(preset, r=options.lora_rank, lora_alpha=alpha, lora_dropout=options.lora_dropout)
+        config = lora_config(
+            name.removeprefix("tiny:"), r=options.lora_rank, lora_alpha=alpha, lora_dropout=options.lora_dropout
+        )
         model = get_peft_model(model, config)
     base: Any = model.get_base_model()
     base.connector.float()

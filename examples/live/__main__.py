@@ -26,8 +26,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--source", required=True, help="a file, an address, a device, - for standard input, or demo: a film")
     add("--format", help="of a device, or of what does not tell its own: v4l2, alsa, mpegts, …")
-    add("--sound", help="another source of the sound, such as a microphone")
-    add("--sound-format", help="its format")
+    add("--audio-source", help="a separate source of the audio, such as a microphone")
+    add("--audio-format", help="its format")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="for FFmpeg, such as video_size=640x480")
     add("--ask", metavar="TEXT", help="a question; of a demo, about what was just seen without it")
     add("--every", type=float, metavar="S", help="ask again and again, after so many seconds; at the end without it")
@@ -73,8 +73,8 @@ class Show:
             self.film.path if self.film is not None else _source(options.source),
             format=options.format,
             options=dict(_pair(text) for text in options.option),
-            sound=None if options.sound is None else _source(options.sound),
-            sound_format=options.sound_format,
+            audio_source=None if options.audio_source is None else _source(options.audio_source),
+            audio_format=options.audio_format,
             chunk_seconds=options.chunk,
             realtime=False if options.fast else None,
             on_lag=options.on_lag,

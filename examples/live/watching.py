@@ -101,9 +101,9 @@ def lines(seen: Seen) -> list[str]:
     for start, end in seen.watched.spans.tolist():
         lag = f", {report.lag:.1f} s behind" if report.lag >= 0.05 else ""
         told.append(f"{report.end:7.1f} s  window {start:.1f} to {end:.1f} s{lag}")
-    if report.skipped_pictures or report.skipped_sound:
+    if report.skipped_frames or report.skipped_audio:
         told.append(
-            f"{report.end:7.1f} s  skipped {report.skipped_pictures} pictures and {report.skipped_sound:.1f} s of "
+            f"{report.end:7.1f} s  skipped {report.skipped_frames} pictures and {report.skipped_audio:.1f} s of "
             f"sound; now {report.frame_rate:g} pictures a second"
         )
     told += [f"{report.end:7.1f} s  {fault.kind}: {fault.message}" for fault in report.faults]

@@ -428,7 +428,7 @@ def test_exports_with_windows_and_frames_of_any_number() -> None:
 
 @pytest.mark.parametrize("name", ["num_layers", "num_queries", "window_frames", "tokens_per_frame"])
 def test_counts_must_be_positive(name) -> None:
-    with pytest.raises(InvalidValueError, match=f"{name}: must be at least 1, found 0"):
+    with pytest.raises(InvalidValueError, match=f"{name}: must be a whole number of at least 1, found 0"):
         CausalQFormer(**SIZES | {name: 0})
 
 

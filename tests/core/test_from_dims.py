@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from avfusion import AudioVisualConnector, Frames, InvalidTypeError, InvalidValueError, TokenStream
-from avfusion.modules.connector_sizes import most_tokens_in_frame, num_heads
+from avfusion.functional.connector_sizes import most_tokens_in_frame, num_heads
 from tests.core.strategies import frame_rates, offsets, rates
 
 

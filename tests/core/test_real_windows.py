@@ -19,8 +19,7 @@ from avfusion import (
     SlidingWindowProjector,
     TokenStream,
 )
-from avfusion.functional.packing import group_windows, join_small_groups
-from avfusion.functional.windows import lay_windows
+from avfusion.functional.packing import HostFrames, group_windows, join_small_groups
 from tests.core.test_windows import cuts, leading_frames, window_starts
 
 SLOTS, DIM = 2, 3  # of leading_frames
@@ -62,10 +61,11 @@ def frames_encoded(module: SlidingWindowProjector, frames: Frames) -> list[tuple
 @given(frames=leading_frames(), cut=cuts(), multiple=st.integers(1, 3))
 def test_groups_hold_every_real_window_once_and_its_real_frames_in_order(frames, cut, multiple) -> None:
     window, stride = cut
-    layout = lay_windows(frames, window, stride)
+    host = HostFrames.of(frames)
+    layout = host.windows(window, stride)
     total, count = frames.mask.shape[1], layout.mask.shape[1]
     found: dict[int, list[int]] = {}
-    for group in group_windows(frames, layout, multiple=multiple):
+    for group in group_windows(host, layout, multiple=multiple):
         length = group.frames.shape[1]
         assert length == window or length % multiple == 0
         for place, rows in zip(group.windows.tolist(), group.frames.tolist(), strict=True):

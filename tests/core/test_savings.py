@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from avfusion import CausalQFormer
+from avfusion.functional.absorbed_attention import absorption_pays, is_plain
+from avfusion.functional.factored_tokens import factoring_pays
 from avfusion.modules import MultiHeadAttention
-from avfusion.modules.attention.absorbed import absorption_pays, is_plain
-from avfusion.modules.attention.factored_tokens import factoring_pays
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 WIDE: dict[str, Any] = {  # of proportions in which every saving pays

@@ -90,7 +90,7 @@ def test_a_clip_alone_has_the_same_windows(frames: Frames, cut: tuple[int, int])
     together = cut_windows(frames, *cut)
     batch, count = together.window_mask.shape
     for row in range(batch):
-        length = int(num_frames_of(frames.mask)[row])
+        length = int(num_frames_of(frames.frame_mask)[row])
         alone = cut_windows(Frames(*(value[row : row + 1, :length] for value in frames)), *cut)
         own = alone.window_mask.shape[1]
         assert torch.equal(alone.window_mask[0], together.window_mask[row, :own])

@@ -13,15 +13,18 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from avfusion.media import write_video
+from examples.favor.presets import read_preset
 from tests.docs.blocks import Block, blocks_of, commands_of
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +38,7 @@ PAGES = [
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 # Where pytest runs the blocks that have prompts.
 DOCTESTED = [ROOT / path for path in PROJECT["tool"]["pytest"]["ini_options"]["testpaths"]]
+DATA: dict[str, Callable[[str], object]] = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
 SHELL = {"bash", "console", "sh"}
 # Those whose commands are run here, in order: the rest want a GPU, a download or minutes.
 RUN = {ROOT / "docs/howto/train_fsdp2.md", ROOT / "docs/howto/evaluate.md"}
@@ -60,7 +64,7 @@ def kind_of(block: Block) -> str:
         return "script"
     if block.language in SHELL:
         return "shell"
-    return "data" if block.language in ("json", "toml") else ""
+    return "data" if block.language in DATA else ""
 
 
 def test_every_block_is_somebodys() -> None:
@@ -90,7 +94,15 @@ def test_kinds(text: str, expected: str, tmp_path: Path, monkeypatch: pytest.Mon
 def test_data_can_be_read() -> None:
     for block in BLOCKS:
         if kind_of(block) == "data":
-            {"json": json.loads, "toml": tomllib.loads}[block.language](block.text)
+            DATA[block.language](block.text)
+
+
+def test_presets_can_be_read(tmp_path: Path) -> None:
+    page = ROOT / "docs/reference_assembly.md"
+    [block] = [block for block in BLOCKS if block.page == page and block.language == "yaml"]
+    path = tmp_path / "mine.yaml"
+    path.write_text(block.text)
+    assert read_preset(path).options
 
 
 @pytest.fixture

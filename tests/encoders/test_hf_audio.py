@@ -135,5 +135,5 @@ def test_refuses_what_has_no_known_time() -> None:
             HFAudioEncoder(**make, chunk_seconds=seconds)
     with pytest.raises(InvalidValueError, match=r"chunk_seconds: must be at most 0\.48"):
         tiny.spectrogram(chunk_seconds=0.6)
-    with pytest.raises(InvalidValueError, match=r"rate: 100.* promise 100 steps .* found 49"):
+    with pytest.raises(InvalidValueError, match=r"rate: 100.* imply 100 steps .* found 49"):
         HFAudioEncoder(**make, rate=100)(tiny.clips(16000))

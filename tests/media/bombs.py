@@ -27,7 +27,7 @@ def png(height: int, width: int, rows: int = 0) -> bytes:
 
 
 def gif(height: int, width: int, *delays: int) -> bytes:
-    """Pictures of one pixel on a canvas of this size, each shown for so many hundredths of a second."""
+    """Frames of one pixel on a canvas of this size, each shown for so many hundredths of a second."""
     head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes([0, 0, 0, 255, 255, 255])
     pictures = b"".join(
         b"\x21\xf9\x04\x04" + struct.pack("<H", delay) + b"\0\0"
@@ -128,7 +128,7 @@ def main() -> int:
         files = bombs(Path(folder))
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, resource.RLIM_INFINITY))
-        limits = MediaLimits(total_pixels=2**26, total_samples=2**23)  # 200 MB of pictures and 30 MB of sound
+        limits = MediaLimits(total_pixels=2**26, total_samples=2**23)  # 200 MB of frames and 30 MB of audio
         for name, path in files.items():
             for way in ("whole", "all", "live") if name != "slow" else ("whole",):
                 try:

@@ -1,4 +1,4 @@
-"""Media files whose every picture and sample is known."""
+"""Media files whose every frame and sample is known."""
 
 import math
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ def tone(frequency: float, seconds: float, rate: int, *, onset: float = 0.0, amp
 
 
 def grey(levels: Sequence[int], height: int = 24, width: int = 32) -> Tensor:
-    """``(frame, 3, height, width)`` uint8: one level a picture, so that each can be told from the others."""
+    """``(frame, 3, height, width)`` uint8: one level a frame, so that each can be told from the others."""
     return torch.tensor(levels, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, height, width)
 
 
 def levels_of(pixels: Tensor) -> list[float]:
-    """The level of each picture of ``(frame, 3, height, width)``."""
+    """The level of each frame of ``(frame, 3, height, width)``."""
     return pixels.float().mean((1, 2, 3)).tolist()
 
 
@@ -45,7 +45,7 @@ def write(
     sound_at: Sequence[tuple[float, int]] = ((0.0, 0),),
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Writes pictures at ``times`` and ``samples`` ``(channel, sample)`` as given.
+    """Writes frames at ``times`` and ``samples`` ``(channel, sample)`` as given.
 
     ``sound_at`` holds pairs (seconds, index of the first sample that is there): more than one makes gaps.
     """

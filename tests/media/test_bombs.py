@@ -17,7 +17,7 @@ from tests.media.bombs import gif, mp4, pictures_apart, png, sounds_apart
 from tests.media.files import grey, tone
 
 SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-FREE = dict.fromkeys(("picture_pixels", "total_pixels", "total_samples", "gap_seconds", "total_gap_seconds"), math.inf)
+FREE = dict.fromkeys(("frame_pixels", "total_pixels", "total_samples", "gap_seconds", "total_gap_seconds"), math.inf)
 
 
 def only(**limits: float) -> MediaLimits:
@@ -57,7 +57,7 @@ def test_pictures_are_kept_up_to_the_limit_on_their_pixels(
         assert media.video is not None
         whole = media.video.pixels.shape[1]
     if (least if whole is None else whole) * max(side * side, 1024) > limits.total_pixels:
-        with pytest.raises(MediaError, match=r"pictures of .* together more than .*limits=MediaLimits\(total_pixels="):
+        with pytest.raises(MediaError, match=r"frames of .* together more than .*limits=MediaLimits\(total_pixels="):
             load_media(path, frame_rate=frame_rate, size=side, limits=limits)
     elif whole is not None:
         media = load_media(path, frame_rate=frame_rate, size=side, limits=limits)
@@ -105,10 +105,10 @@ def test_a_picture_is_decoded_up_to_the_limit_on_its_pixels(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"sized.{kind}"
     path.write_bytes(png(height, width, height) if kind == "png" else gif(height, width, 10))
-    limits = only(picture_pixels=limit)
+    limits = only(frame_pixels=limit)
     # FFmpeg counts a few more than there are: lines are padded.
     if height * width > limit:
-        with pytest.raises(MediaError, match=r"limits=MediaLimits\(picture_pixels=\.\.\.\) allows"):
+        with pytest.raises(MediaError, match=r"limits=MediaLimits\(frame_pixels=\.\.\.\) allows"):
             load_media(path, limits=limits)
     elif (height + 128) * (width + 128) < limit:
         media = load_media(path, limits=limits)
@@ -133,13 +133,13 @@ def test_videos_whose_pictures_are_stated_to_be_too_large_are_refused(tmp_path: 
     for suffix in ("mp4", "mkv", "mov"):
         write_video(tmp_path / f"clip.{suffix}", grey([9, 9]), 2.0)
         with pytest.raises(
-            MediaError, match=r"has pictures of 24 × 32 pixels, more than 767; limits=MediaLimits\(pict"
+            MediaError, match=r"has frames of 24 × 32 pixels, more than 767; limits=MediaLimits\(frame_"
         ):
-            load_media(tmp_path / f"clip.{suffix}", limits=only(picture_pixels=767))
+            load_media(tmp_path / f"clip.{suffix}", limits=only(frame_pixels=767))
         with pytest.raises(
-            MediaError, match=r"has pictures of 24 × 32 pixels, more than 767; limits=MediaLimits\(pict"
+            MediaError, match=r"has frames of 24 × 32 pixels, more than 767; limits=MediaLimits\(frame_"
         ):
-            open_live(tmp_path / f"clip.{suffix}", limits=only(picture_pixels=767))
+            open_live(tmp_path / f"clip.{suffix}", limits=only(frame_pixels=767))
 
 
 def test_a_limit_ends_a_live_source_with_its_error_after_what_came(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_ordinary_use_meets_no_limit(tmp_path: Path) -> None:
     limits = MediaLimits()
     assert 3600 * 2 * 224 * 224 <= limits.total_pixels  # an hour
     assert 60 * 2 * 1080 * 1920 <= limits.total_pixels
-    assert 4320 * 7680 <= limits.picture_pixels
+    assert 4320 * 7680 <= limits.frame_pixels
     assert 4 * 3600 * 16000 <= limits.total_samples
     write_video(tmp_path / "clip.mp4", grey([9] * 600), 30.0, tone(440, 20.0, 16000))
     assert load_media(tmp_path / "clip.mp4").duration == pytest.approx(20.0, abs=0.05)

@@ -17,7 +17,7 @@ from tests.media.files import grey, tone, write
 
 FASTSTART = {"movflags": "faststart"}
 FRAGMENTS = {"movflags": "frag_keyframe+delay_moov"}
-STATING = [  # what states how long it is: suffix, sound codec, whether pictures go with it, options
+STATING = [  # what states how long it is: suffix, audio codec, whether frames go with it, options
     ("mp4", "aac", True, {}),
     ("mp4", "aac", True, FASTSTART),
     ("mp4", "aac", True, FRAGMENTS),
@@ -71,7 +71,7 @@ def test_a_few_bytes_that_are_missing_show_where_the_size_is_stated(
     clips: list[Path], tmp_path: Path, suffix: str
 ) -> None:
     data = next(path for path in clips if path.suffix == f".{suffix}").read_bytes()
-    # Sound without packets of its own is cut between two of those that FFmpeg makes.
+    # Audio without packets of its own is cut between two of those that FFmpeg makes.
     whole_packets = (len(data) - data.find(b"data") - 8) % 8192 if suffix == "wav" else 20
     path = tmp_path / f"short.{suffix}"
     path.write_bytes(data[:-whole_packets])

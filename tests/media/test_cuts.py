@@ -18,7 +18,7 @@ drawn = settings(
     deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
-CODECS = [  # suffix, of pictures, of sound, options
+CODECS = [  # suffix, of frames, of audio, options
     ("mp4", "libx264", "aac", {}),
     ("mp4", "libx264", "aac", FRAGMENTS),
     ("mp4", "mpeg4", "aac", {}),
@@ -48,16 +48,16 @@ CODECS = [  # suffix, of pictures, of sound, options
     ("ogg", None, "libopus", {}),
     ("h264", "libx264", None, {}),  # without times
 ]
-GOPS = [(1, 0, False), (12, 2, False), (12, 2, True), (250, 2, False)]  # pictures, of them B, open or closed
+GOPS = [(1, 0, False), (12, 2, False), (12, 2, True), (250, 2, False)]  # frames, of them B, open or closed
 OFFSETS = [0.0, 1.0, 100.0]
-_ORDERED = ("libx264", "mpeg4", "mpeg2video", "mpeg1video")  # codecs that know B pictures
+_ORDERED = ("libx264", "mpeg4", "mpeg2video", "mpeg1video")  # codecs that know B frames
 FRAMES, RATE = 50, 25
 
 
 def write_film(
     path: Path, codecs: tuple[str | None, str | None], options: dict[str, str], kind: int, at: float
 ) -> Path:
-    """Two seconds of which no two pictures, and no two moments of sound, are alike."""
+    """Two seconds of which no two frames, and no two moments of audio, are alike."""
     gop, between, is_open = GOPS[kind]
     side = (96, 128) if codecs[0] == "h263" else (32, 32)
     rate = 48000 if codecs[1] in ("libopus", "ac3", "mp2") else 44100
@@ -137,7 +137,7 @@ def test_a_cut_is_the_slice_of_the_whole(
     if whole.video is not None:
         spans = whole.video.spans[0]
         inside = (spans[:, 1] > start + 1e-5) & (spans[:, 0] < end - 1e-5)
-        assert (cut.video is None) == (not inside.any())  # AVI may begin with sound
+        assert (cut.video is None) == (not inside.any())  # AVI may begin with audio
     if cut.video is not None:
         assert torch.equal(cut.video.pixels[0], whole.video.pixels[0, inside])
         assert torch.allclose(cut.video.spans[0], (spans[inside] - start).clamp(0, end - start), atol=1e-6)

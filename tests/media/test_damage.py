@@ -1,4 +1,4 @@
-"""What plays everywhere is read; where pictures or sound are missing, that is an error, or told."""
+"""What plays everywhere is read; where video or audio are missing, that is an error, or told."""
 
 import random
 import struct

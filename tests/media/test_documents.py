@@ -131,7 +131,7 @@ def test_a_stream_that_begins_too_late_is_refused(tmp_path: Path, late: float, l
         write(path, **sound, pixels=torch.zeros(2, 3, 16, 16, dtype=torch.uint8), times=[late, late + 0.1])
     limits = MediaLimits(gap_seconds=limit)
     if late > limit:
-        with pytest.raises(MediaError, match=r"picture times jump, from 0\.000 s"):
+        with pytest.raises(MediaError, match=r"frame times jump, from 0\.000 s"):
             load_media(path, limits=limits)
     elif late < limit - 0.1:
         load_media(path, limits=limits)

@@ -1,4 +1,4 @@
-"""Sound whose header says the wrong size, or none, has the samples of the right file."""
+"""Audio whose header says the wrong size, or none, has the samples of the right file."""
 
 import random
 import struct

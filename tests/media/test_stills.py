@@ -213,7 +213,7 @@ def box(kind: bytes, *parts: bytes) -> bytes:
 
 
 def avif_grid(tiles: list[Path], side: int) -> bytes:
-    """An AVIF whose picture is composed of square tiles in one row, as cameras write large ones."""
+    """An AVIF whose frame is composed of square tiles in one row, as cameras write large ones."""
     payloads, configuration = [], b""
     for path in tiles:
         data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Which sound is read, of which channels, and on which clock."""
+"""Which audio is read, of which channels, and on which clock."""
 
 import struct
 import subprocess

@@ -180,7 +180,7 @@ def test_a_frozen_encoder_fits_and_one_without_parameters() -> None:
 
     check_window_encoder(Pool().requires_grad_(False))
     check_window_encoder(Mean(), input_dim=3, tokens_per_frame=1, window_frames=1)
-    with pytest.raises(InvalidValueError, match=r"input_dim: must be given for Mean, which does not tell"):
+    with pytest.raises(InvalidValueError, match=r"input_dim: must be given for Mean, which has no input_dim"):
         check_window_encoder(Mean())
 
 

@@ -53,7 +53,7 @@ def _build(raw: Any, context: Context) -> Iterable[Record]:
 
 
 def _media_names(record: Mapping[str, Any]) -> dict[str, str]:
-    """The names of a record's files by kind; one key may list a picture track and a sound track."""
+    """The names of a record's files by kind; one key may list a video track and an audio track."""
     found: dict[str, str] = {}
     for key in _MEDIA:
         value = record.get(key)
@@ -64,11 +64,11 @@ def _media_names(record: Mapping[str, Any]) -> dict[str, str]:
                 raise InvalidValueError(f"{key}: must be the name of a file, or two in a list, found {shown(value)}")
             kind = "audio" if key == "audio" else kind_of(name.strip())
             if found.setdefault(kind, name) != name:
-                raise InvalidValueError(f"{key}: must have one picture track and one sound track, found {shown(value)}")
+                raise InvalidValueError(f"{key}: must have one video track and one audio track, found {shown(value)}")
     if not found:
         raise InvalidValueError(f'a record must have media under "image" or "image_name", found {sorted(record)}')
     if {"image", "video"} <= set(found):
-        raise InvalidValueError(f"media: must have one picture track, found {shown(sorted(found.values()))}")
+        raise InvalidValueError(f"media: must have one video track, found {shown(sorted(found.values()))}")
     return found
 
 

@@ -20,7 +20,10 @@ _NAMES = {field.name for field in fields(Record)} - {"source", "index"}
 
 
 def write_records(records: Iterable[Record], path: str | Path) -> None:
-    """Writes records to a JSONL that :func:`~avfusion.aveb.read_records` reads; media are named relative to it.
+    """Writes records to a JSONL file for :func:`~avfusion.aveb.read_records`; media paths are relative to it.
+
+    Raises:
+        InvalidValueError: a media file is not below the folder of the JSONL file.
 
     Example:
         >>> import pathlib, tempfile

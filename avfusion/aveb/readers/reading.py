@@ -56,25 +56,26 @@ def read_records(
 ) -> Records:
     """Reads the records of a task from a published manifest, or from the data set's own files.
 
-    The layout is told by what is in the file. Media are looked for below ``media_root`` by the longest end of their
-    published path that is there; if none is, a relative path is kept whole below it, and of an absolute one the file's
-    name. Ids that a file has twice get ``#2``, ``#3``, … in the order of the file.
+    The layout is detected from the content of the file. Media are searched below ``media_root`` by the longest suffix
+    of their published path that exists. If none exists, a relative path is appended as it is, and of an absolute path
+    the file name. Repeated ids in a file get ``#2``, ``#3``, … in the order of the file.
 
     Args:
         task: the task, or its name.
         path: a manifest, or the data set's own file or folder.
-        media_root: where the media are; the folder of ``path`` without it.
-        skip_bad: leave bad records out and list them in ``skipped``, instead of raising an error at the first.
-        check_files: a record whose media are not there is a bad record.
-        split: the split to read of a file that holds several: Karpathy's and VGG-Sound's.
-        keep_mislabelled: keep the published answer of the AVM item ``1_0T2ZIjWnw_000031``, the picture and sound of one
-            clip, which is "No". It is read as "Yes" without this.
-        turns: of a dialogue ask the ``"last"`` question, with all turns before it as history, or ``"all"`` of them.
-        seed: chooses which pictures and sounds are put together where AVM's pairs are made here, not published.
+        media_root: folder of the media; by default the folder of ``path``.
+        skip_bad: skip invalid records and list them in ``skipped``, instead of raising an error at the first.
+        check_files: treat a record whose media do not exist as invalid.
+        split: the split to read from a file with several (Karpathy's and VGG-Sound's).
+        keep_mislabelled: keep the published answer "No" of the AVM item ``1_0T2ZIjWnw_000031``, whose audio and video
+            are from the same clip; by default it is read as "Yes".
+        turns: ``"last"`` asks the last question of a dialogue with all earlier turns as history, ``"all"`` each of
+            them.
+        seed: seed of the pairs of audio and video, if AVM's pairs are drawn here instead of published.
 
     Raises:
-        InvalidValueError: the file cannot be read, or has no layout that the task knows.
-        RecordError: a bad record; the message names file and index, what is wrong and what was found.
+        InvalidValueError: the file cannot be read, or has no layout of the task.
+        RecordError: an invalid record; the message names file and index, the rule and the found value.
 
     Example:
         >>> import json, pathlib, tempfile

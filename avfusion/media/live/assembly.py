@@ -1,4 +1,4 @@
-"""From pieces as they were decoded to the pictures and the sound of a chunk."""
+"""Assembles decoded pieces into chunks."""
 
 import math
 from collections.abc import Sequence
@@ -6,38 +6,38 @@ from typing import NamedTuple
 
 import torch
 
+from avfusion.media._audio import AudioSegment, lay
+from avfusion.media._frames import CollectedFrame, spans_of
 from avfusion.media._limits import MediaLimits, check_pictures, check_samples
-from avfusion.media._pictures import Seen, spans_of
-from avfusion.media._sound import Heard, lay
 from avfusion.media._time import TICK
 from avfusion.media.live.backlog import Piece
 from avfusion.media.live.chunk import FaultKind, LiveFault, Stream, merged
 from avfusion.types import Video, Waveform
 
-_UNIT = {"visual": "pictures", "audio": "s of sound"}
+_UNIT = {"visual": "pictures", "audio": "s of audio"}
 
 
 class Cut(NamedTuple):
-    """What a chunk holds, and what it does not."""
+    """The data of a chunk, and what it lacks."""
 
     video: Video | None
     waveform: Waveform | None
     watermark: dict[str, float]
-    skipped_pictures: int
-    skipped_sound: float
+    skipped_frames: int
+    skipped_audio: float
     faults: tuple[LiveFault, ...]
 
 
 class Assembly:
-    """Collects pieces and cuts chunks off them.
+    """Collects decoded pieces and cuts chunks from them.
 
     Args:
-        streams: that come.
-        frame_rate: places for pictures a second.
-        sample_rate: of the sound.
-        max_wait: seconds that a stream may be behind another before a chunk goes without it.
-        late: whether what comes after its chunk has gone is left out; otherwise it is given with a later chunk.
-        limits: on what is in a chunk.
+        streams: the streams of the source.
+        frame_rate: spans per second.
+        sample_rate: sample rate of the audio.
+        max_wait: seconds that a stream may be behind the other before a chunk is returned without it.
+        late: whether data that arrives after its chunk is dropped; otherwise it is in a later chunk.
+        limits: limits on a chunk.
     """
 
     def __init__(
@@ -54,24 +54,24 @@ class Assembly:
         self.watermarks: dict[Stream, float] = dict.fromkeys(streams, 0.0)
         self.ended: set[Stream] = set()
         self._frame_rate, self._sample_rate, self._max_wait, self._late = frame_rate, sample_rate, max_wait, late
-        self._gone: dict[Stream, float] = dict.fromkeys(streams, 0.0)  # chunks up to here have gone without it
-        self._from = 0.0  # what was before is skipped
-        self._seen: list[Seen] = []
-        self._heard: list[Heard] = []
-        self._base = 0.0  # when the sound's place 0 is heard
-        self._next: int | None = None  # place at which the sound goes on, if it does
+        self._gone: dict[Stream, float] = dict.fromkeys(streams, 0.0)  # earlier chunks were returned without the stream
+        self._from = 0.0  # earlier data is skipped
+        self._seen: list[CollectedFrame] = []
+        self._heard: list[AudioSegment] = []
+        self._base = 0.0  # time of audio sample 0
+        self._next: int | None = None  # index of the next audio sample, if the segment continues
         self._thinned = 0
         self._skips: list[tuple[float, float]] = []
         self._faults: list[LiveFault] = []
 
     def add(self, piece: Piece) -> None:
-        """Takes a piece."""
+        """Adds a piece."""
         stream = piece.stream
         self._faults += piece.faults
         self.watermarks[stream] = max(self.watermarks[stream], piece.watermark)
         if piece.ended:
             self.ended.add(stream)
-        if piece.heard and piece.base != self._base:  # its places are counted anew
+        if piece.heard and piece.base != self._base:  # sample indices restart
             self._base, self._next, self._heard = piece.base, None, []
         seen, heard, late = self._after(stream, self._gone[stream], piece.seen, piece.heard)
         if late:
@@ -81,7 +81,7 @@ class Assembly:
         self._heard += heard
 
     def skip(self, start: float, to: float, faults: Sequence[LiveFault] = ()) -> None:
-        """Leaves out what lies between two times; ``faults`` are of what has never come here."""
+        """Drops the data between two times; ``faults`` are those of data that was dropped before it arrived here."""
         self._from, self._next = to, None
         self._skips.append((start, to))
         self._faults += faults
@@ -89,7 +89,7 @@ class Assembly:
             self._seen, self._heard, _ = self._after(stream, to, self._seen, self._heard)
 
     def ready(self, until: float) -> bool:
-        """Whether all that there will be of the time before ``until`` is here."""
+        """Whether all data before ``until`` has arrived, or has been waited for long enough."""
         if self.is_over:
             return True
         head = max(self.watermarks.values())
@@ -104,23 +104,23 @@ class Assembly:
         return len(self.ended) == len(self.watermarks)
 
     def cut(self, until: float, *, every: int = 1) -> Cut:
-        """What lies before ``until``, of the pictures each ``every``-th; all that is left if this is the last."""
+        """The data before ``until``, with every ``every``-th frame; all remaining data for the last chunk."""
         given: dict[str, float] = {"visual": math.inf, "audio": math.inf}
         for stream, watermark in self.watermarks.items():
             self._miss(stream, watermark, until)
             come = min(max(watermark, self._gone[stream]), until)
             given[stream] = self._spans_before(come) / self._frame_rate if stream == "visual" else come
-        skipped_pictures, skipped_sound = self._skipped()
+        skipped_frames, skipped_audio = self._skipped()
         video, waveform = self._cut_video(until, every), self._cut_waveform(until)
         for stream in self.ended:
             if self.is_over or not (self._seen if stream == "visual" else self._heard):
                 given[stream] = math.inf
-        cut = Cut(video, waveform, given, skipped_pictures + self._thinned, skipped_sound, merged(self._faults))
+        cut = Cut(video, waveform, given, skipped_frames + self._thinned, skipped_audio, merged(self._faults))
         self._thinned, self._skips, self._faults = 0, [], []
         return cut
 
     def _skipped(self) -> tuple[int, float]:
-        """Spans and seconds of sound that were skipped."""
+        """Number of frames, and seconds of audio, that were skipped."""
         pictures, sound = 0, 0.0
         for stream, watermark in self.watermarks.items():
             end = watermark if stream in self.ended else math.inf
@@ -133,7 +133,7 @@ class Assembly:
         return pictures, sound
 
     def _miss(self, stream: Stream, watermark: float, until: float) -> None:
-        """Notes what the chunk goes without because it has waited long enough."""
+        """Records the data that the chunk lacks because it was waited for too long."""
         if not self._late or stream in self.ended or watermark >= until - TICK:
             return
         missing = until - max(watermark, self._gone[stream], self._from)
@@ -167,7 +167,7 @@ class Assembly:
         last = self._heard[-1].stop if self._heard else first
         if not self.is_over:
             before = self._samples_before(until)
-            # Between what was heard and what is known to come next there is silence.
+            # The gap between two segments is silence.
             silent = "audio" not in self.ended and self.watermarks["audio"] >= until - TICK
             last = before if silent else min(last, before)
         if last <= first:
@@ -179,9 +179,9 @@ class Assembly:
         return Waveform.from_samples([samples], self._sample_rate, start=self._base + first / self._sample_rate)
 
     def _after(
-        self, stream: Stream, time: float, seen: Sequence[Seen], heard: Sequence[Heard]
-    ) -> tuple[list[Seen], list[Heard], float]:
-        """Of a stream what begins after a time, and how much does not: pictures, or seconds."""
+        self, stream: Stream, time: float, seen: Sequence[CollectedFrame], heard: Sequence[AudioSegment]
+    ) -> tuple[list[CollectedFrame], list[AudioSegment], float]:
+        """The data of a stream that begins after a time, and the amount that does not: frames, or seconds."""
         if stream == "visual":
             kept = [one for one in seen if one.place is None or one.place / self._frame_rate >= time - TICK]
             return kept, [*heard], len(seen) - len(kept)
@@ -200,5 +200,5 @@ class Assembly:
         return max(0, math.ceil((time - self._base) * self._sample_rate - 1e-6))
 
 
-def _from(heard: Heard, place: int) -> Heard:
-    return Heard(max(heard.place, place), heard.samples[max(0, place - heard.place) :])
+def _from(heard: AudioSegment, place: int) -> AudioSegment:
+    return AudioSegment(max(heard.place, place), heard.samples[max(0, place - heard.place) :])

@@ -1,32 +1,32 @@
-"""What a source has decoded and nobody has taken yet."""
+"""A bounded queue of decoded pieces."""
 
 import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from avfusion.media._pictures import Seen
-from avfusion.media._sound import Heard
+from avfusion.media._audio import AudioSegment
+from avfusion.media._frames import CollectedFrame
 from avfusion.media.live.chunk import LiveFault, Stream, merged
 
 
 class Piece(NamedTuple):
-    """Pictures or sound, as they were decoded.
+    """Decoded frames or audio.
 
     Attributes:
-        stream: which of the two.
-        seen: pictures.
-        heard: sound.
-        base: seconds at which the sound's place 0 is heard.
-        watermark: seconds up to which the stream has come.
-        faults: noticed since the piece before.
-        ended: whether nothing more will come.
-        error: that has to be raised where the chunks are taken.
+        stream: ``"visual"`` or ``"audio"``.
+        seen: frames.
+        heard: audio.
+        base: time in seconds of audio sample 0.
+        watermark: seconds up to which the stream is complete.
+        faults: faults since the previous piece.
+        ended: whether this is the last piece of the stream.
+        error: an error to raise in the thread that reads chunks.
     """
 
     stream: Stream
-    seen: Sequence[Seen]
-    heard: Sequence[Heard]
+    seen: Sequence[CollectedFrame]
+    heard: Sequence[AudioSegment]
     base: float
     watermark: float
     faults: tuple[LiveFault, ...]
@@ -35,27 +35,27 @@ class Piece(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """What the backlog could not hold: up to when that was, and what went wrong in it."""
+    """Data that was dropped because the backlog was full: its end time, and its faults."""
 
     until: float = 0.0
     faults: tuple[LiveFault, ...] = ()
 
 
 class ClosedError(Exception):
-    """Nobody takes pieces any more."""
+    """The consumer of the backlog has closed it."""
 
 
 class Backlog:
-    """A queue of pieces between a thread that decodes and one that takes, of a bounded number of seconds.
+    """A queue of pieces between a decoding thread and a consumer, bounded in seconds.
 
     Args:
-        seconds: that it holds.
-        live: whether the oldest is dropped when it is full; otherwise, whoever puts has to wait.
+        seconds: capacity.
+        live: whether a full queue drops its oldest piece; otherwise ``put`` blocks.
     """
 
     def __init__(self, *, seconds: float, live: bool) -> None:
-        self.head = 0.0  # seconds that the source has come to
-        self.wanted = 0.0  # seconds before which nothing is wanted any more
+        self.head = 0.0  # newest time of the source
+        self.wanted = 0.0  # seconds before which data is no longer wanted
         self._seconds, self._live = seconds, live
         self._pieces: deque[tuple[float, Piece]] = deque()  # each with the head when it came
         self._changed = threading.Condition()
@@ -66,7 +66,7 @@ class Backlog:
         """Adds a piece.
 
         Raises:
-            ClosedError: the other side has gone.
+            ClosedError: the backlog is closed.
         """
         with self._changed:
             while not self._live and self._is_full() and not self._closed:
@@ -80,7 +80,7 @@ class Backlog:
             self._changed.notify_all()
 
     def get(self) -> Piece | None:
-        """The oldest piece, as soon as there is one; None when closed."""
+        """Waits for the oldest piece, and removes it; None after :meth:`close`."""
         with self._changed:
             while not self._pieces and not self._closed:
                 self._changed.wait()
@@ -90,14 +90,14 @@ class Backlog:
             self._changed.notify_all()
             return piece
 
-    def tell_dropped(self) -> Dropped:
-        """What was dropped since this was last asked."""
+    def take_dropped(self) -> Dropped:
+        """What was dropped since the last call."""
         with self._changed:
             dropped, self._dropped = self._dropped, Dropped()
             return dropped
 
     def close(self) -> None:
-        """Ends both sides' waiting."""
+        """Wakes both sides, and ends the queue."""
         with self._changed:
             self._closed = True
             self._pieces.clear()

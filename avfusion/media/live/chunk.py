@@ -1,4 +1,4 @@
-"""What a live source gives."""
+"""Chunks of a live source."""
 
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -10,25 +10,30 @@ FaultKind = Literal["died", "stalled", "clock", "format", "corrupt", "gap", "ove
 
 
 class LiveFault(NamedTuple):
-    """Something that went wrong, and what was done about it.
+    """A fault of a live source.
 
     Attributes:
-        kind: ``"died"`` (the source broke off), ``"stalled"`` (nothing came for longer than the timeout), ``"clock"``
-            (its clock jumped by ``amount`` seconds; time goes on), ``"format"`` (the size of its pictures or the kind
-            of its sound changed), ``"corrupt"`` (``amount`` packets or pictures that were damaged, or out of order),
-            ``"gap"`` (``amount`` seconds without sound, which became silence), ``"overlap"`` (``amount`` seconds of
-            sound that came twice, and were taken once), ``"missing"`` (the chunk goes without ``amount`` seconds of the
-            stream), ``"late"`` (``amount`` pictures or seconds of sound came after their chunk, and were left out).
-        stream: ``"visual"``, ``"audio"``, or None where it is both or neither.
-        time: seconds on the stream's clock at which it was first noticed.
-        amount: how much of it there was since the last chunk.
-        message: the same in words.
+        kind: one of
+
+            * ``"died"``: the source broke off;
+            * ``"stalled"``: no data for longer than the timeout;
+            * ``"clock"``: the clock of the source jumped by ``amount`` seconds; the clock of the chunks does not;
+            * ``"format"``: the frame size or the audio format changed;
+            * ``"corrupt"``: ``amount`` packets or frames were damaged or out of order;
+            * ``"gap"``: ``amount`` seconds without audio were replaced by silence;
+            * ``"overlap"``: ``amount`` seconds of audio were sent twice and used once;
+            * ``"missing"``: the chunk lacks ``amount`` seconds of the stream;
+            * ``"late"``: ``amount`` frames or seconds of audio arrived after their chunk and were dropped.
+        stream: ``"visual"``, ``"audio"``, or None for both or neither.
+        time: seconds on the stream's clock at which the fault was first seen.
+        amount: total since the last chunk.
+        message: a description.
 
     Example:
         >>> from avfusion.media import LiveFault
-        >>> fault = LiveFault("gap", "audio", 12.5, 0.4, "0.4 s without sound")
+        >>> fault = LiveFault("gap", "audio", 12.5, 0.4, "0.4 s without audio")
         >>> f"{fault.time:.1f} s: {fault.message}"
-        '12.5 s: 0.4 s without sound'
+        '12.5 s: 0.4 s without audio'
     """
 
     kind: FaultKind
@@ -39,20 +44,20 @@ class LiveFault(NamedTuple):
 
 
 class LiveReport(NamedTuple):
-    """How a chunk came about.
+    """Timing, skipped data and faults of a chunk.
 
     Attributes:
-        start: seconds at which the chunk's stretch of time begins.
-        end: seconds at which it ends.
-        lag: seconds by which ``end`` was behind the source when the chunk was handed out.
-        frame_rate: pictures a second at present.
-        skipped_pictures: that were left out since the last chunk, to keep up.
-        skipped_sound: seconds of sound that were.
-        faults: what went wrong since the last chunk, at most one of a kind and stream.
+        start: start of the chunk in seconds.
+        end: end of the chunk in seconds.
+        lag: seconds from ``end`` to the newest data of the source when the chunk was returned.
+        frame_rate: current frame rate in frames per second.
+        skipped_frames: frames skipped since the last chunk to reduce the lag.
+        skipped_audio: seconds of audio skipped since the last chunk.
+        faults: faults since the last chunk, at most one per kind and stream.
 
     Example:
         >>> from avfusion.media import LiveReport
-        >>> report = LiveReport(0.0, 0.5, lag=0.1, frame_rate=2.0, skipped_pictures=0, skipped_sound=0.0, faults=())
+        >>> report = LiveReport(0.0, 0.5, lag=0.1, frame_rate=2.0, skipped_frames=0, skipped_audio=0.0, faults=())
         >>> report.end - report.start, bool(report.faults)
         (0.5, False)
     """
@@ -61,25 +66,25 @@ class LiveReport(NamedTuple):
     end: float
     lag: float
     frame_rate: float
-    skipped_pictures: int
-    skipped_sound: float
+    skipped_frames: int
+    skipped_audio: float
     faults: tuple[LiveFault, ...]
 
 
 class LiveChunk(NamedTuple):
-    """What was seen and heard for a moment: a batch of one, on the source's clock.
+    """Audio and video of one interval of a live source, as a batch of one clip on the source's clock.
 
     Attributes:
-        video: the pictures ``(1, frame, 3, height, width)`` uint8 of the spans that ended in this moment, or None.
-        waveform: the sound ``(1, sample)`` float32 of this moment, or None.
-        watermark: seconds up to which ``"visual"`` and ``"audio"`` are complete; ``inf`` for one that has ended, or
-            that the source does not have.
+        video: ``(1, frame, 3, height, width)`` uint8 frames whose spans end in the interval, or None.
+        waveform: ``(1, sample)`` float32 audio of the interval, or None.
+        watermark: seconds up to which ``"visual"`` and ``"audio"`` are complete; ``inf`` for a stream that has ended or
+            does not exist.
         ended: whether this is the last chunk, which may be empty.
-        report: lag, what was skipped, and faults.
+        report: timing, skipped data and faults.
 
     Example:
         >>> from avfusion.media import LiveChunk, LiveReport
-        >>> report = LiveReport(0.0, 0.5, lag=0.1, frame_rate=2.0, skipped_pictures=0, skipped_sound=0.0, faults=())
+        >>> report = LiveReport(0.0, 0.5, lag=0.1, frame_rate=2.0, skipped_frames=0, skipped_audio=0.0, faults=())
         >>> chunk = LiveChunk(None, None, {"visual": 0.5, "audio": 0.5}, ended=False, report=report)
         >>> chunk.watermark["audio"]  # for the watermark of the connector or the session
         0.5
@@ -93,7 +98,7 @@ class LiveChunk(NamedTuple):
 
 
 def merged(faults: Iterable[LiveFault]) -> tuple[LiveFault, ...]:
-    """One fault of each kind and stream: the first, with the amounts of all."""
+    """Merges faults of the same kind and stream: the first one, with the sum of the amounts."""
     found: dict[tuple[str, str | None], LiveFault] = {}
     for fault in faults:
         known = found.get((fault.kind, fault.stream))

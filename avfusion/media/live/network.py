@@ -1,4 +1,4 @@
-"""Addresses, which are opened only where one is asked for."""
+"""Network addresses, which are opened only if they are given as such."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _SCHEMES = (
     "ftp http https mmsh mmst rist rtmp rtmpe rtmps rtmpt rtmpte rtmpts rtp rtsp rtsps sap srt srtp tcp tls udp udplite"
 )
 _ADDRESS = re.compile(rf"(?:{_SCHEMES.replace(' ', '|')})://[!-~]+", re.IGNORECASE)
-# What an address leads to may lead on to other addresses, as playlists do, but never to a file of this computer.
+# A playlist may refer to other network addresses, but never to a local file.
 OPTIONS = {
     "protocol_whitelist": ",".join([*_SCHEMES.split(), "httpproxy", "crypto"]),
     "format_whitelist": f"{READ},hls,applehttp,dash,sdp,rtsp,rtp,sap",
@@ -21,16 +21,16 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class NetworkStream:
-    """An address, for :func:`~avfusion.media.open_live`, which takes a plain string for the name of a file.
+    """A network address for :func:`~avfusion.media.open_live`, which treats a plain string as a file name.
 
-    What it gives may lead on to other addresses, as a playlist does, and to no local file.
+    A playlist at the address may lead to other network addresses, but never to a local file.
 
     Args:
-        address: such as ``"rtsp://camera.local/stream"``. Of http, https, rtsp, rtmp, rtp, tcp, tls, udp, srt and
-            others that FFmpeg reads.
+        address: a URL such as ``"rtsp://camera.local/stream"``; http, https, rtsp, rtmp, rtp, tcp, tls, udp, srt and
+            other network protocols of FFmpeg.
 
     Raises:
-        InvalidValueError: no address of a network.
+        InvalidValueError: ``address`` is not a network address.
 
     Example:
         >>> from avfusion.media import NetworkStream, open_live

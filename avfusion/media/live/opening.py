@@ -1,4 +1,4 @@
-"""Opening whatever can be played: a file, a device, an address, a pipe."""
+"""Opens a file, a device, an address or a pipe."""
 
 import os
 import re
@@ -31,20 +31,20 @@ _CAMERA = re.compile(r"/dev/video\d+")
 
 
 class Opened(NamedTuple):
-    """A source that can be read.
+    """An open source.
 
     Attributes:
-        name: for messages.
-        container: what FFmpeg made of it; None for an image.
-        image: what Pillow made of it, or None.
-        pictured: the pictures to read, or None.
-        sounding: the sound to read, or None.
-        file: what FFmpeg reads through Python, or None.
-        path: of a local file, or None.
-        is_file: whether it is all there already, and waits.
-        can_stop: whether a read never waits, or can be made to give up.
-        stop: makes it give up.
-        close: releases everything.
+        name: its name in messages.
+        container: FFmpeg's container; None for an image.
+        image: Pillow's image, or None.
+        pictured: the video stream to read, or None.
+        sounding: the audio stream to read, or None.
+        file: the file object that FFmpeg reads, or None.
+        path: path of a local file, or None.
+        is_file: whether all its data is available at once.
+        can_stop: whether a read never blocks, or can be interrupted.
+        stop: interrupts a read.
+        close: closes everything.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Opened(NamedTuple):
 
     @property
     def streams(self) -> tuple[Stream, ...]:
-        """What is read of it."""
+        """The streams to read."""
         shown: tuple[Stream, ...] = ("visual",) if self.pictured is not None or self.image is not None else ()
         return (*shown, "audio") if self.sounding is not None else shown
 
@@ -80,9 +80,9 @@ def open_source(
     """Opens a source and chooses its streams.
 
     Raises:
-        MediaError: a source that is not there, or holds nothing of what is asked for.
-        InvalidValueError: a format that FFmpeg does not have.
-        InvalidTypeError: something that is no source.
+        MediaError: the source does not exist, or has none of the requested streams.
+        InvalidValueError: FFmpeg does not have this format.
+        InvalidTypeError: ``source`` is not a source.
     """
     name = _name(source)
     if format is not None and format.split(":")[0] not in _formats():
@@ -135,12 +135,12 @@ def open_source(
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Whether a read gave up, ours or FFmpeg's."""
+    """Whether an error is a timeout, of this module or of FFmpeg."""
     return isinstance(error, (TimeoutError, av.ExitError))
 
 
 def _nothing() -> None:
-    """There is no way to stop FFmpeg's own reading; it ends with its timeout."""
+    """Does nothing: FFmpeg's own reading cannot be interrupted, and ends with its timeout."""
 
 
 def _formats() -> set[str]:
@@ -148,7 +148,7 @@ def _formats() -> set[str]:
 
 
 class _Direct(NamedTuple):
-    """What FFmpeg opens itself: a device or an address."""
+    """A device or address, which FFmpeg opens itself."""
 
     name: str
     format: str | None
@@ -169,7 +169,7 @@ def _name(source: Source) -> str:
 
 
 def _place(source: Source, format: str | None) -> "_Direct | Path | int | IO[bytes]":
-    """Where the source is to be found."""
+    """What a source names: a path, file object, device or address."""
     if isinstance(source, NetworkStream):
         return _Direct(source.address, format, OPTIONS)
     if not isinstance(source, (str, bytes, os.PathLike)):
@@ -189,7 +189,7 @@ def _place(source: Source, format: str | None) -> "_Direct | Path | int | IO[byt
 
 
 def _file(place: Path | int | IO[bytes], timeout: float) -> tuple[MediaFile, Pipe | None]:
-    """What FFmpeg reads through Python, and the pipe that it is, or None."""
+    """The file object that FFmpeg reads, and its pipe or None."""
     if isinstance(place, Path):
         mode = _mode(place)
         if mode is None or not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
@@ -203,8 +203,8 @@ def _file(place: Path | int | IO[bytes], timeout: float) -> tuple[MediaFile, Pip
 
 
 def _mode(path: Path) -> int | None:
-    """What kind of file it is, or None where there is none."""
+    """The file type of a path, or None if it does not exist."""
     try:
         return path.stat().st_mode
-    except (OSError, ValueError):  # what is wrong with it is said when it is opened
+    except (OSError, ValueError):  # opening it raises the error
         return None

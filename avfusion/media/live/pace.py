@@ -1,4 +1,4 @@
-"""Where a source is now, and what is left out to keep up with it."""
+"""Playback clock, lag, and what is skipped to reduce it."""
 
 import math
 from collections.abc import Callable
@@ -8,21 +8,21 @@ from avfusion.media._time import TICK
 
 OnLag = Literal["skip", "slow", "wait"]
 
-_HIGH, _LOW = 0.5, 0.25  # shares of the greatest lag: above, the rate falls; below, it may rise
-_CALM = 4  # chunks in a row with little lag, before it does
+_HIGH, _LOW = 0.5, 0.25  # fractions of max_lag: above the first the rate falls, below the second it may rise
+_CALM = 4  # consecutive chunks with little lag before it does
 
 
 class Pace:
-    """Keeps the taking of chunks in step with the source.
+    """Keeps the consumer of chunks in step with the source.
 
     Args:
-        policy: what is done about lag; None if there is no time to keep.
-        max_lag: seconds that chunks may be behind.
-        chunk_seconds: that a chunk lasts.
-        halvings: of the frame rate, at most.
-        clock: tells the time in seconds.
-        sleep: waits for so many.
-        head: tells the seconds that a live source has come to; None for a file, which is played by the clock.
+        policy: what to do about lag; None to ignore time.
+        max_lag: largest lag in seconds.
+        chunk_seconds: length of a chunk.
+        halvings: how often the frame rate may be halved.
+        clock: returns the time in seconds.
+        sleep: waits for a number of seconds.
+        head: returns the newest time of a live source; None for a file, which is played by the clock.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Pace:
         sleep: Callable[[float], object],
         head: Callable[[], float] | None,
     ) -> None:
-        self.every = 1  # of the pictures, one in so many is given
+        self.every = 1  # every so many-th frame is returned
         self._policy, self._max_lag, self._chunk, self._halvings = policy, max_lag, chunk_seconds, halvings
         self._clock, self._sleep, self._head = clock, sleep, head
         self._began: float | None = None
@@ -52,7 +52,7 @@ class Pace:
         return self._clock() - self._began
 
     def resume(self, index: int, *, at_least: float = 0.0) -> int:
-        """The chunk to go on with, of which the next would be number ``index``: that, or one that is just over."""
+        """The index of the chunk to return next: ``index``, or the latest complete one."""
         if self._policy is None:
             return index
         now = self.now()
@@ -63,12 +63,14 @@ class Pace:
         return max(index, math.ceil((at_least - TICK) / self._chunk))
 
     def wait_until(self, time: float) -> None:
-        """Waits for a time, if it is for the clock to come to it."""
+        """Waits until a file's playback reaches a time."""
         if self._policy is not None and self._head is None and (ahead := time - self.now()) > 0:
             self._sleep(ahead)
 
     def lag(self, end: float, *, until: float = math.inf) -> float:
-        """Seconds by which a chunk that ends here is behind a source that ends at ``until``; the rate follows it."""
+        """Seconds from the end of a chunk to the newest data, of a source that ends at ``until``; adapts the frame
+        rate.
+        """
         if self._policy is None:
             return 0.0
         lag = max(0.0, min(self.now(), until) - end)
@@ -79,7 +81,7 @@ class Pace:
 
     def _follow(self, lag: float) -> None:
         self._calm = self._calm + 1 if lag <= _LOW * self._max_lag else 0
-        if self._changed:  # the lag still comes from the rate before
+        if self._changed:  # the lag is still that of the previous rate
             self._changed = False
         elif lag > _HIGH * self._max_lag and lag >= self._lag:
             self._slow()

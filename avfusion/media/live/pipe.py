@@ -1,4 +1,4 @@
-"""Reading a pipe or a socket such that it can be left at any moment."""
+"""Reads from a pipe or socket that can be interrupted at any time."""
 
 import contextlib
 import os
@@ -9,12 +9,12 @@ from typing import IO, Any
 
 
 class Pipe:
-    """A file that FFmpeg reads through Python.
+    """A file object for FFmpeg.
 
     Args:
-        file: an open file, or the number of one.
-        timeout: seconds after which a read gives up.
-        owned: whether closing this closes the file.
+        file: an open file, or a file descriptor.
+        timeout: seconds after which a read fails.
+        owned: whether :meth:`close` closes the file.
     """
 
     def __init__(self, file: IO[bytes] | socket.socket | int, *, timeout: float, owned: bool = False) -> None:
@@ -32,10 +32,10 @@ class Pipe:
                 self._waits = False
 
     def read(self, size: int) -> bytes:
-        """Some bytes, none at the end or after :meth:`stop`.
+        """Some bytes; empty at the end and after :meth:`stop`.
 
         Raises:
-            TimeoutError: nothing came.
+            TimeoutError: no data within the timeout.
         """
         if self._waits:
             ready = self._ready.select(self._timeout)
@@ -49,13 +49,13 @@ class Pipe:
         return bytes(file.read(size))
 
     def stop(self) -> None:
-        """Ends a read that waits, and every later one; from any thread."""
+        """Interrupts this and every later read. May be called from any thread."""
         self._stopped.set()
         with contextlib.suppress(OSError):  # it has been closed
             self._wake.send(b"\0")
 
     def close(self) -> None:
-        """Releases what it holds."""
+        """Closes the file if it is owned."""
         self._ready.close()
         self._woken.close()
         self._wake.close()

@@ -1,4 +1,4 @@
-"""From a source that is open to pieces of pictures and sound, in a thread."""
+"""A thread that decodes an open source into pieces."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from avfusion.errors import MediaError
+from avfusion.media._audio import AudioCollector, AudioSegment
 from avfusion.media._decoding import decode, packets_of
+from avfusion.media._frames import CollectedFrame, FrameCollector
 from avfusion.media._limits import LimitError
-from avfusion.media._pictures import Pictures, Seen
-from avfusion.media._sound import Heard, Sound
 from avfusion.media._stills import is_animated, read_animation, read_still
 from avfusion.media._streams import beginning, first_frames, is_image, key_before
 from avfusion.media._time import PREROLL, TICK, seconds
@@ -28,20 +28,20 @@ from avfusion.media.live.chunk import FaultKind, LiveFault, Stream, merged
 from avfusion.media.live.opening import Opened, is_timeout
 from avfusion.media.live.shared import Kept, Start
 
-_AHEAD = 10.0  # seconds that a live clock may go ahead at once, beyond those that passed
-_FAR = 5.0  # seconds ahead from which looking for a place in a file is quicker than decoding up to it
+_AHEAD = 10.0  # seconds that a live clock may jump ahead, beyond the time that passed
+_FAR = 5.0  # distance in seconds from which seeking is faster than decoding
 _STREAMS: dict[str, Stream] = {"video": "visual", "audio": "audio"}
 
 
 class Reader:
-    """Decodes a source to the end of one of the two.
+    """Decodes a source until it ends or the backlog is closed.
 
     Args:
         opened: the source.
-        backlog: where the pieces go.
-        kept: what is kept of it.
-        clock: tells the time.
-        start: what 0 is, where there are several sources that come as they come.
+        backlog: receives the pieces.
+        kept: format of the frames and audio.
+        clock: returns the time in seconds.
+        start: the shared time 0 of several live sources.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class Reader:
         self._stated = Stated(opened.container) if opened.container is not None else None
         self._zero = Fraction(0)
         self._pictures, self._sound = self._fresh()
-        self._still: Tensor | None = None  # the picture of an image file
-        self._count = 0  # of pictures that came
+        self._still: Tensor | None = None  # the frame of an image file
+        self._count = 0  # number of frames so far
         self._is_image = False
         self._kinds: dict[Stream, tuple[object, ...]] = {}
         self._faults: list[LiveFault] = []
         rate = opened.pictured.average_rate if opened.pictured is not None else None
         self._picture_lasts = float(1 / rate) if rate else TICK
         self._came = clock()
-        self._now = 0.0  # seconds of the source's clock that it has come to
+        self._now = 0.0  # newest timestamp of the source in seconds
 
     def run(self) -> None:
-        """Puts piece after piece, the last of each stream marked; the body of a thread."""
+        """The body of the thread: puts pieces, the last of each stream marked as such."""
         error: BaseException | None = None
         try:
             try:
@@ -105,25 +105,25 @@ class Reader:
                 self._collect(partial(self._hear, frame), "audio")
 
     def _look(self, image: Image.Image) -> Tensor:
-        """The picture of an image file, or as much of it as there is."""
+        """The frame of an image file, or its decoded part."""
         try:
             return read_still(image, self._kept.size)
         except MediaError:
             self._damaged("video")
             return read_still(image, self._kept.size, partial=True)
 
-    def _fresh(self) -> tuple[Pictures, Sound]:
+    def _fresh(self) -> tuple[FrameCollector, AudioCollector]:
         kept, limits = self._kept, self._kept.limits
-        if not self._opened.is_file:  # it may go on for weeks
+        if not self._opened.is_file:  # a stream may run for weeks
             limits = replace(limits, total_gap_seconds=inf)
         clip: dict[str, Any] = {"zero": self._zero, "begin": 0.0, "end": inf, "limits": limits}
         return (
-            Pictures(frame_rate=kept.frame_rate, size=kept.size, one_size=True, **clip),
-            Sound(sample_rate=kept.sample_rate, **clip),
+            FrameCollector(frame_rate=kept.frame_rate, size=kept.size, one_size=True, **clip),
+            AudioCollector(sample_rate=kept.sample_rate, **clip),
         )
 
     def _frames(self) -> Iterator[VideoFrame | AudioFrame]:
-        """The source's frames up to its end, however it comes about."""
+        """All frames of the source, until it ends or fails."""
         opened = self._opened
         streams = opened.pictured, opened.sounding
         try:
@@ -133,7 +133,7 @@ class Reader:
                 for frame in self._decoded():
                     yield frame
                     if opened.file is not None:
-                        opened.file.deadline.restart()  # it is for the next frame, not for whoever takes them
+                        opened.file.deadline.restart()  # an error that concerns the next frame
                     if again := self._goes_ahead():
                         break
             if opened.file is not None:
@@ -160,12 +160,12 @@ class Reader:
         return decode(packets_of(opened.container, (opened.pictured, opened.sounding), self._stated), self._damaged)
 
     def _goes_ahead(self) -> bool:
-        """Goes to where a file is wanted next, if that is far from here and its index knows a way."""
+        """Seeks to the time that is wanted next, if that is far ahead and the file has an index."""
         wanted = self._backlog.wanted
         container = self._opened.container
         if container is None or not self._opened.is_file or wanted - self._now < _FAR:
             return False
-        at, self._now = self._now, wanted  # once for each place that is wanted
+        at, self._now = self._now, wanted  # once per requested time
         stream = self._opened.pictured or self._opened.sounding
         known = None if stream is None else key_before(stream, self._zero + Fraction(wanted - PREROLL))
         if known is None or known - self._zero < at + 1:
@@ -179,7 +179,7 @@ class Reader:
         return True
 
     def _see(self, frame: VideoFrame) -> None:
-        self._notice("visual", (frame.width, frame.height), f"pictures of {frame.width} × {frame.height}")
+        self._notice("visual", (frame.width, frame.height), f"frames of {frame.width} × {frame.height}")
         if not self._fit(frame, "visual", seconds(frame.duration, frame.time_base) or Fraction(0)):
             return
         self._pictures.add(frame)
@@ -188,17 +188,17 @@ class Reader:
 
     def _hear(self, frame: AudioFrame) -> None:
         kind = (frame.sample_rate, frame.layout.name, frame.format.name)
-        self._notice("audio", kind, f"sound of {kind[0]} Hz, {kind[1]}")
+        self._notice("audio", kind, f"audio of {kind[0]} Hz, {kind[1]}")
         self._fit(frame, "audio", Fraction(frame.samples, frame.sample_rate))
         jump = self._sound.add(frame)
         if jump > 0:
-            self._fault("gap", "audio", jump, "no sound for a while: silence")
+            self._fault("gap", "audio", jump, "no audio for a while: silence")
         elif jump < 0:
-            self._fault("overlap", "audio", -jump, "sound that came twice was taken once")
+            self._fault("overlap", "audio", -jump, "audio that came twice was taken once")
         self._put("audio")
 
     def _fit(self, frame: VideoFrame | AudioFrame, stream: Stream, lasts: Fraction) -> bool:
-        """Puts the frame where it belongs in time, and tells whether it comes in order."""
+        """Maps the frame's timestamp to the timeline, and returns whether it is in order."""
         live, came = not self._opened.is_file, self._clock()
         waited, self._came = (came - self._came if live else 0.0), came
         at = seconds(frame.pts, frame.time_base)
@@ -212,7 +212,7 @@ class Reader:
             self._fault("clock", None, fit.jump, f"its clock jumped by {fit.jump:.3f} s: time goes on")
         self._now = max(self._now, float(at - self._zero))
         if stream == "visual" and at - self._zero < self._pictures.since - TICK:
-            self._fault("corrupt", stream, 1, "packets or pictures were damaged, or came out of order")
+            self._fault("corrupt", stream, 1, "packets or frames were damaged, or came out of order")
             return False
         return True
 
@@ -222,23 +222,23 @@ class Reader:
             self._fault("format", stream, 1, f"{words} from here on")
 
     def _damaged(self, kind: str, *told: object) -> None:
-        self._fault("corrupt", _STREAMS[kind], 1, "packets or pictures were damaged, or came out of order")
+        self._fault("corrupt", _STREAMS[kind], 1, "packets or frames were damaged, or came out of order")
 
     def _fault(self, kind: FaultKind, stream: Stream | None, amount: float, words: str) -> None:
         fault = LiveFault(kind, stream, self._now, amount, f"{self._opened.name}: {words}")
         self._faults = [*merged([*self._faults, fault])]
 
     def _put(self, stream: Stream, *, ended: bool = False, error: BaseException | None = None) -> None:
-        seen: Sequence[Seen] = self._pictures.take() if stream == "visual" else ()
+        seen: Sequence[CollectedFrame] = self._pictures.take() if stream == "visual" else ()
         if stream == "visual" and ended and self._still is not None:
-            seen = [Seen(None, self._still)]
-        heard: Sequence[Heard] = self._sound.take() if stream == "audio" else ()
+            seen = [CollectedFrame(None, self._still)]
+        heard: Sequence[AudioSegment] = self._sound.take() if stream == "audio" else ()
         watermark = (self._pictures if stream == "visual" else self._sound).watermark
         faults, self._faults = tuple(self._faults), []
         self._backlog.put(Piece(stream, seen, heard, self._sound.begin, watermark, faults, ended, error))
 
     def _finish(self) -> BaseException | None:
-        """Takes what the streams still hold; what is wrong with it, if that is no damage."""
+        """Flushes the decoders; returns an error that is not damage."""
         for kind, close in (("video", self._close_pictures), ("audio", self._sound.close)):
             try:
                 self._collect(close, kind)
@@ -253,7 +253,7 @@ class Reader:
             self._pictures.close(fallback_duration=self._picture_lasts)
 
     def _collect(self, take: Callable[[], None], kind: str) -> None:
-        """Does it, and takes what goes wrong in what was decoded for damage, but for limits."""
+        """Collects a frame. Errors other than limits count as damage."""
         try:
             take()
         except LimitError as error:
@@ -262,7 +262,7 @@ class Reader:
             self._damaged(kind)
 
     def _end(self, error: BaseException | None) -> None:
-        # Pictures last, because only now it is known how long the last is shown: so the last chunk is seldom empty.
+        # Video last, because the duration of the last frame is known only now: so the last chunk is rarely empty.
         streams = self._opened.streams[::-1]
         faults = self._faults
         for stream in streams:

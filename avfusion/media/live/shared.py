@@ -1,4 +1,4 @@
-"""What the readers of a source's inputs share."""
+"""State shared by the readers of a source."""
 
 import threading
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from avfusion.media._limits import MediaLimits
 
 
 class Kept(NamedTuple):
-    """What is kept of pictures and sound."""
+    """Format of the frames and audio to keep."""
 
     frame_rate: float
     sample_rate: int
@@ -16,14 +16,14 @@ class Kept(NamedTuple):
 
 
 class Start:
-    """The moment that several sources call 0: when the first of them began to come."""
+    """Time 0 of several live sources: the arrival of the first data of any."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._began: float | None = None
 
     def since(self, now: float) -> float:
-        """Seconds from that moment."""
+        """Seconds since time 0."""
         with self._lock:
             self._began = now if self._began is None else self._began
             return max(0.0, now - self._began)

@@ -11,10 +11,10 @@ from avfusion.errors import InvalidValueError
 
 @runtime_checkable
 class RetentionPolicy(Protocol):
-    """Anything that chooses among the windows of a session; a function will do.
+    """Selects the windows of a session to keep; any function with this signature.
 
-    It is asked after each step that finished windows. Whenever it drops one, the language model reads all that is kept
-    anew: a policy that drops a few at once, now and then, is cheaper than one that drops each in its turn.
+    It is called after each step that finished windows. If it drops any, the language model processes all kept windows
+    again, so that dropping several at once is cheaper than one at a time.
 
     Example:
         >>> import torch
@@ -41,18 +41,18 @@ class RetentionPolicy(Protocol):
 
 
 class KeepNewest:
-    """Remembers the newest seconds.
+    """Keeps the windows of the most recent seconds.
 
-    When the windows kept cover more than ``seconds``, the oldest are dropped until they cover ``1 - slack`` of it.
-    So between ``(1 - slack) × seconds`` and ``seconds`` are remembered, and in all, each embedding is read at most
-    ``1 / slack`` times.
+    When the kept windows cover more than ``seconds``, the oldest are dropped until they cover ``(1 - slack) ×
+    seconds``. So between ``(1 - slack) × seconds`` and ``seconds`` are kept, and the language model processes each
+    embedding at most ``1 / slack`` times.
 
     Args:
-        seconds: that are remembered at most, and at least the newest window.
-        slack: part of them that is dropped at once, from 0 to below 1.
+        seconds: maximal length; the newest window is always kept.
+        slack: fraction that is dropped at once, from 0 to below 1.
 
     Raises:
-        InvalidValueError: numbers that are out of range.
+        InvalidValueError: a number is out of range.
 
     Example:
         >>> import torch
@@ -75,19 +75,19 @@ class KeepNewest:
 
 
 class KeepEveryNth:
-    """Remembers the newest seconds wholly, and of what is older every n-th window.
+    """Keeps all windows of the most recent seconds, and every n-th older window.
 
-    When a window that is to go is older than ``seconds``, all those older than ``1 - slack`` of it go with it.
+    When a window becomes older than ``seconds``, all windows older than ``(1 - slack) × seconds`` are thinned at once.
 
     Args:
-        n: of the older windows, those whose number is a multiple of it stay.
-        seconds: that are remembered wholly, at most.
-        limit: seconds before the newest at which everything is dropped, again with ``slack``; without it, what is
-            remembered grows for ever, ``n`` times slower.
-        slack: part of ``seconds`` that is thinned, and of ``limit`` that is dropped, at once; from 0 to below 1.
+        n: older windows whose number is a multiple of ``n`` are kept.
+        seconds: maximal length of the recent part.
+        limit: maximal age in seconds of any window, also applied with ``slack``; without it, the context grows without
+            bound, ``n`` times slower.
+        slack: fraction of ``seconds`` that is thinned, and of ``limit`` that is dropped, at once; from 0 to below 1.
 
     Raises:
-        InvalidValueError: numbers that are out of range.
+        InvalidValueError: a number is out of range.
 
     Example:
         >>> import torch

@@ -26,14 +26,13 @@ _OURS = ("inputs", "input_ids", "inputs_embeds", "attention_mask", "position_ids
 
 
 class Watched(NamedTuple):
-    """What a call of :meth:`~avfusion.models.LiveSession.watch` led to.
+    """Result of :meth:`~avfusion.models.LiveSession.watch`.
 
     Attributes:
-        spans: ``(window, 2)`` seconds of the windows that it finished, float64.
-        late: by stream, the tokens and video frames of this call that came after their frame was finalised, and were
-            left out.
-        forgotten: windows that the retention policy dropped.
-        watermark: seconds up to what the next answer can know of; ``-inf`` before the first.
+        spans: ``(window, 2)`` seconds of the windows that were finished, float64.
+        late: number of late tokens and video frames of this call that were dropped, by stream.
+        forgotten: number of windows dropped by the retention policy.
+        watermark: seconds up to which the next answer knows the input; ``-inf`` before the first window.
 
     Example:
         >>> import torch
@@ -51,33 +50,32 @@ class Watched(NamedTuple):
 
 
 class LiveSession:
-    """Watches and listens with a model as sound and pictures come in, and answers questions at any moment.
+    """Processes live audio and video with a model, and answers questions at any time.
 
-    What comes goes through the encoders once, and through the connector's stream. The embeddings of each window that is
-    finished are read into the language model's cache at once, so that an answer only has the question to read. It is
-    the answer that the model's :meth:`~AudioVisualLanguageModel.generate` gives for the windows that are remembered.
+    Each input passes through the encoders once, and through the connector's stream. The embeddings of each finished
+    window are prefilled into the language model's KV cache at once, so that an answer only has to prefill the question.
+    The answer equals that of :meth:`~AudioVisualLanguageModel.generate` for the windows that are kept.
 
     Args:
-        model: in evaluation mode. Its audio encoders must be streaming ones, as
-            :class:`~avfusion.encoders.BlockwiseAudioEncoder` makes them; its visual encoder must see each picture by
-            itself.
-        tokenizer: of the language model.
-        prompt: holds ``placeholder`` once, where the clip goes, and behind it ``{question}`` once.
-        retention: which windows to remember, such as :class:`KeepNewest`; all without it, and the cache grows. With a
-            question and its answer they must fit the positions that the language model has.
+        model: a model in evaluation mode. Its audio encoders must be streaming, such as
+            :class:`~avfusion.encoders.BlockwiseAudioEncoder`; its visual encoder must encode frames independently.
+        tokenizer: the language model's tokenizer.
+        prompt: contains ``placeholder`` once, for the clip, and after it ``{question}`` once.
+        retention: policy for the windows to keep, such as :class:`KeepNewest`; by default all are kept, and the cache
+            grows. Kept windows, question and answer must fit the language model's context length.
         placeholder: the token that stands for the clip.
-        add_special_tokens: let the tokenizer begin the prompt with its special tokens; ``False`` for a prompt from a
-            chat template.
-        streams: names of the connector's streams that will come, ``"visual"`` among them; those of all encoders
-            without it.
-        max_wait: seconds that a frame waits for a stream that is behind the others; as long as it takes without it.
-        instruction: ``(1, length, instruction_dim)``, for connectors that take one: what to look for all the time.
+        add_special_tokens: let the tokenizer add its special tokens to the prompt; ``False`` for a prompt from a chat
+            template.
+        streams: names of the connector's streams to expect, ``"visual"`` among them; by default those of all encoders.
+        max_wait: maximal time in seconds that a frame waits for a delayed stream; unlimited by default.
+        instruction: ``(1, length, instruction_dim)``: a fixed instruction, for connectors with conditioning.
         instruction_mask: ``(1, length)`` bool.
 
     Raises:
-        PlaceholderError: a prompt without its two places.
-        InvalidValueError: a model in training mode, streams without an encoder, a placeholder that is not the model's.
-        InvalidTypeError: a connector or audio encoders that cannot stream.
+        PlaceholderError: the prompt lacks ``placeholder`` or ``{question}``.
+        InvalidValueError: a model in training mode, a stream without an encoder, or a placeholder that is not the
+            model's.
+        InvalidTypeError: the connector or an audio encoder cannot stream.
 
     Example:
         >>> import torch
@@ -154,21 +152,21 @@ class LiveSession:
 
     @property
     def kept(self) -> KeptWindows:
-        """The windows that answers are read from, beside the partial one."""
+        """The windows in the context, without the partial one."""
         return self._state.kept
 
     @property
     def keeps_cache(self) -> bool:
-        """Whether the language model's cache is kept; without it, each answer reads all that is remembered anew.
+        """Whether the language model's KV cache is kept; otherwise each answer prefills all kept windows again.
 
-        It is kept for models whose layers all attend to everything or to a sliding window. Before the first window it
-        is not known of every model, and ``True``.
+        It is kept for models in which every layer has full or sliding-window attention. For some models this is unknown
+        before the first window; the value is then ``True``.
         """
         return self._prefiller.keeps_cache
 
     @property
     def delay(self) -> float:
-        """Seconds that sound waits at most in the audio encoders, before it can finalise a frame."""
+        """Maximal delay of audio tokens in the audio encoders, in seconds."""
         return self._encoder.delay
 
     @torch.no_grad()
@@ -180,19 +178,19 @@ class LiveSession:
         watermark: Mapping[str, float] | None = None,
         ended: bool = False,
     ) -> Watched:
-        """Takes what has come, and reads the windows that it finishes.
+        """Takes new input, and prefills the windows that it finishes.
 
-        If it fails, the session is as it was before: the same may be given again.
+        After an error, the session is unchanged, and the same input may be given again.
 
         Args:
-            video: pictures, one clip, on the session's clock; each later than those before.
-            waveform: sound, one clip, likewise; where it stopped and goes on later, a new stretch begins.
-            watermark: seconds up to which streams are complete, by name; ``inf`` where a stream has ended.
-            ended: nothing more will come.
+            video: frames of one clip on the session's clock, each later than those before.
+            waveform: audio of one clip on the session's clock; after a gap, a new segment begins.
+            watermark: seconds up to which streams are complete, by name; ``inf`` for a stream that has ended.
+            ended: whether this is the last input.
 
         Raises:
-            AlignmentError: times that go back; tokens that fit no frame or no slot.
-            InvalidValueError: more than one clip, media or streams without an encoder, a session that has ended.
+            AlignmentError: timestamps go back, or tokens fit no frame or slot.
+            InvalidValueError: more than one clip, media or streams without an encoder, or a session that has ended.
         """
         before = self._state
         out, encoder = self._encoder.step(video, waveform, before.encoder, watermark, ended)
@@ -208,19 +206,20 @@ class LiveSession:
         return watched
 
     def ask(self, question: str, *, partial: bool = True, **options: Any) -> Iterator[str]:
-        """Answers from what has been seen and heard so far, piece by piece.
+        """Answers a question about the input so far, as an iterator of text.
 
-        What comes while it answers does not change the answer, and the answer does not change the session. It is only
-        computed while the next piece is waited for; closing the iterator, or letting go of it, ends it.
+        Input during the answer does not change the answer, and the answer does not change the session. Tokens are
+        computed only while the iterator is read; closing or deleting it stops the answer.
 
         Args:
-            question: takes the place of ``{question}``.
-            partial: know the last window too as it stands, up to the last finalised frame.
-            **options: of transformers' ``generate``: ``max_new_tokens``, ``do_sample``, ``repetition_penalty``, ….
+            question: replaces ``{question}``.
+            partial: include the last, partial window, up to the last finalised frame.
+            **options: options of transformers' ``generate``: ``max_new_tokens``, ``do_sample``, ``repetition_penalty``,
+                ….
 
         Raises:
-            PlaceholderError: a question that holds the placeholder.
-            InvalidValueError: options that the session sets itself; beam search, which cannot be streamed.
+            PlaceholderError: the question contains the placeholder.
+            InvalidValueError: options that the session sets itself, or beam search, which cannot be streamed.
         """
         if self._beams(options) > 1:
             raise InvalidValueError("num_beams: must be 1 for an answer that is streamed; use answer()")
@@ -228,23 +227,23 @@ class LiveSession:
         return stream_text(lambda streamer: generate(streamer=streamer), self.tokenizer, self._like.device)
 
     def answer(self, question: str, *, partial: bool = True, **options: Any) -> str:
-        """The whole answer; arguments as for :meth:`ask`, and beam search too."""
+        """The whole answer as text; arguments as for :meth:`ask`. Supports beam search."""
         ids = self._generation(question, partial, options)()
         return str(self.tokenizer.decode(ids[0], skip_special_tokens=True))
 
     def snapshot(self) -> dict[str, Tensor]:
-        """All that the session is, by name: what ``safetensors`` saves. The language model's cache is not in it."""
+        """The state of the session by name, for ``safetensors``, without the language model's KV cache."""
         return state_tensors(self._state)
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Goes on from a :meth:`snapshot`, of this or another session of the same model; reads what is kept anew.
+        """Restores a :meth:`snapshot` of this or another session of the same model, and prefills the kept windows.
 
         Args:
-            tensors: by name.
+            tensors: the snapshot.
 
         Raises:
-            CheckpointError: tensors that are missing, not known or of another model.
+            CheckpointError: tensors are missing, unknown, or of another model.
         """
         like = self._initial_state()
         state = state_from_tensors(tensors, like)

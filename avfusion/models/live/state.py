@@ -13,13 +13,13 @@ from avfusion.types.clock import time_dtype
 
 
 class KeptWindows(NamedTuple):
-    """The windows that answers are read from.
+    """The windows in a session's context.
 
     Attributes:
         embeddings: ``(1, window, query, llm_dim)``, in the language model's dtype.
         spans: ``(1, window, 2)`` seconds, float64.
-        numbers: ``(1, window)`` int64: how many windows had been finished before each.
-        finished: ``(1,)`` int64: windows that have been finished so far, whether kept or not.
+        numbers: ``(1, window)`` int64: index of each window in the stream.
+        finished: ``(1,)`` int64: number of windows finished so far, kept or not.
 
     Example:
         >>> import torch

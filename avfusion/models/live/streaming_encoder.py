@@ -1,4 +1,4 @@
-"""From pictures and sound to the embeddings of windows: encoders and connector, one chunk after the other."""
+"""Streams audio and video through encoders and connector to the embeddings of windows."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -69,7 +69,7 @@ class StreamingEncoder:
 
     @property
     def delay(self) -> float:
-        """Seconds that sound waits at most in the audio encoders."""
+        """Maximal delay of audio tokens in the audio encoders, in seconds."""
         return max((float(encoder.delay) for encoder in self.audio_encoders.values()), default=0.0)
 
     def initial_state(self) -> StreamingEncoderState:

@@ -2,15 +2,14 @@
 
 from typing import NamedTuple
 
-from einops import rearrange
 from torch import Tensor, nn
 
 from avfusion._shapes import Bool, Float
 from avfusion.errors import InvalidValueError
+from avfusion.functional.absorbed_attention import absorbed_attention, absorption_pays, is_plain
 from avfusion.functional.attention import AttentionImplementation, attention, attention_weights, check_implementation
+from avfusion.functional.factored_tokens import FactoredTokens
 from avfusion.functional.masks import FrameCausalMask
-from avfusion.modules.attention.absorbed import absorbed_attention, absorption_pays, is_plain
-from avfusion.modules.attention.factored_tokens import FactoredTokens
 from avfusion.types.state import joined
 
 
@@ -26,7 +25,7 @@ class KeyValues(NamedTuple):
     value: Float[Tensor, "window k query_dim"]
 
     def followed_by(self, new: "KeyValues") -> "KeyValues":
-        """These, and ``new`` behind them."""
+        """Appends ``new``."""
         return KeyValues(joined(self.key, new.key), joined(self.value, new.value))
 
 
@@ -91,12 +90,12 @@ class MultiHeadAttention(nn.Module):
         """Attends from ``query`` to ``key_value``.
 
         Args:
-            query: ``(window, q, query_dim)``; one window of queries stands for as many as there are of ``key_value``.
+            query: ``(window, q, query_dim)``; a single window is expanded to those of ``key_value``.
             key_value: ``(window, k, key_dim)`` tokens, finite where masked; or what :meth:`project_kv` gave for them.
             causal: frame-block-causal structure, for self-attention.
-            key_mask: ``(window, k)`` bool: what is real.
-            average_unseen: give a query that may see nothing the average of everything, rather than zero.
-            factors: of ``query``, and of ``key_value`` where it is tokens, if their maps shall be computed from them.
+            key_mask: ``(window, k)`` bool: real keys.
+            average_unseen: a query whose keys are all masked gets the mean of all values instead of zero.
+            factors: of ``query``, and of ``key_value`` if it is tokens; linear maps are then computed from them.
         """
         dropout_p = self.dropout if self.training else 0.0
         if isinstance(key_value, Tensor):
@@ -123,19 +122,19 @@ class MultiHeadAttention(nn.Module):
             average_unseen=average_unseen,
             implementation=self.attn_implementation,
         )
-        return self.out_proj(rearrange(mixed, "window head q dim -> window q (head dim)"))
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def project_kv(self, tokens: Float[Tensor, "window k key_dim"], factors: FactoredTokens | None = None) -> KeyValues:
         """The tokens' keys and values.
 
         Args:
             tokens: ``(window, k, key_dim)``.
-            factors: of the tokens, if the maps shall be computed from them.
+            factors: of the tokens; the linear maps are then computed from them.
         """
         return KeyValues(_project(self.k_proj, tokens, factors), _project(self.v_proj, tokens, factors))
 
     def absorbs(self, query: Tensor, tokens: Tensor, causal: FrameCausalMask | None) -> bool:
-        """Whether :meth:`forward` forms no keys and values; ``"auto"`` only, so that others do what their name says."""
+        """Whether :meth:`forward` avoids keys and values; ``"auto"`` only, as other backends are chosen by name."""
         return (
             self.attn_implementation == "auto"
             and causal is None
@@ -153,13 +152,13 @@ class MultiHeadAttention(nn.Module):
         causal: FrameCausalMask | None = None,
         key_mask: Bool[Tensor, "window k"] | None = None,
     ) -> Float[Tensor, "window head q k"]:
-        """The attention weights that :meth:`forward` mixes with, for looking at."""
+        """The attention weights of :meth:`forward`, for inspection."""
         query = self._heads(self.q_proj(query)).expand(key_value.shape[0], -1, -1, -1)
         key = self._heads(self.k_proj(key_value))
         return attention_weights(query, key, causal=causal, key_mask=key_mask)
 
     def _heads(self, states: Tensor) -> Tensor:
-        return rearrange(states, "window token (head dim) -> window head token dim", head=self.num_heads)
+        return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 def _project(projection: nn.Module, tokens: Tensor, factors: FactoredTokens | None) -> Tensor:

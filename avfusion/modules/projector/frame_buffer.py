@@ -1,4 +1,4 @@
-"""The frames that a step can use: those that were pending, and those that have come."""
+"""The frames that a step can use: pending ones and new ones."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,19 +6,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from avfusion.modules.projector.schedule import ClipProgress
-from avfusion.modules.projector.state import ProjectorState
+from avfusion.functional.window_schedule import ClipProgress, Schedule
+from avfusion.modules.projector.state import OpenWindows, ProjectorState
 from avfusion.types import Frames
 
 
 class FrameBuffer(NamedTuple):
-    """Pending and new frames of all clips, one after the other, behind a blank one.
+    """Pending and new frames of all clips in one table, after a blank row.
 
     Attributes:
         tokens: ``(row, token, dim)``.
         mask: ``(row, token)`` bool.
         spans: ``(row, 2)`` seconds.
-        pending: rows of each clip's pending frames; those of the new ones follow behind all of them.
+        pending: rows of each clip's pending frames; the new frames of all clips follow.
         new: rows of each clip's new frames.
         clips: how far the clips are.
     """
@@ -45,11 +45,11 @@ class FrameBuffer(NamedTuple):
         return cls(tokens, mask, spans, state.tokens.shape[1], frames.tokens.shape[1], clips)
 
     def gather(self, clips: Sequence[int], wanted: Sequence[range]) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens, mask and spans ``(wanted, frame, ...)`` of some frames of clips, blank behind.
+        """Tokens, mask and spans ``(wanted, frame, ...)`` of some frames of clips, padded with blanks.
 
         Args:
-            clips: of which clip each of ``wanted`` is.
-            wanted: numbers of frames.
+            clips: the clip of each range.
+            wanted: ranges of frame numbers.
         """
         longest = max(map(len, wanted), default=0)
         rows = []
@@ -62,8 +62,22 @@ class FrameBuffer(NamedTuple):
         )
         return tokens, mask, spans
 
+    def state_after(self, schedule: Schedule, windows: OpenWindows) -> ProjectorState:
+        """The state after a step: the frames that are still pending, the counts, and the open windows.
+
+        Args:
+            schedule: of the step.
+            windows: those that are open after it.
+        """
+        pending = [range(*pair) for pair in zip(schedule.first, schedule.num_real, strict=True)]
+        tokens, mask, spans = self.gather(range(len(pending)), pending)
+        numbers = (schedule.first, schedule.num_frames, schedule.num_real, schedule.next_window)
+        counts = torch.tensor(numbers, dtype=torch.int64, device=windows.num_frames.device).view(4, len(pending))
+        first, num_frames, num_real, next_window = counts.unbind()
+        return ProjectorState(tokens, mask, spans, first, num_frames, num_real, next_window, windows)
+
     def _row(self, clip: int, number: int) -> int:
-        """Where a clip's frame is; frames without anything real between two real ones are not kept."""
+        """The row of a clip's frame; frames without real tokens between two real ones are not stored."""
         progress = self.clips[clip]
         if number < progress.num_real:
             return 1 + clip * self.pending + number - progress.first

@@ -1,4 +1,4 @@
-"""What a window encoder offers, and a call that fits any."""
+"""Capabilities of a window encoder, and one call for all of them."""
 
 from typing import Any, NamedTuple
 

@@ -1,13 +1,13 @@
-"""Windows that are encoded incrementally: the window encoder gets their frames as they come."""
+"""Windows that are encoded incrementally, frame by frame."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from avfusion.functional.window_schedule import Advance
 from avfusion.modules.projector.computed_windows import ComputedWindows
 from avfusion.modules.projector.frame_buffer import FrameBuffer
-from avfusion.modules.projector.schedule import Advance
 from avfusion.modules.projector.state import OpenWindows, empty_windows
 from avfusion.modules.projector.window_encoding import WindowEncoding
 from avfusion.types.state import map_state, put_rows, take_rows
@@ -19,7 +19,7 @@ def advance_windows(
     buffer: FrameBuffer,
     windows: OpenWindows,
 ) -> tuple[list[ComputedWindows], OpenWindows]:
-    """Appends frames to open windows, and reads those that are asked for.
+    """Appends frames to open windows, and reads the requested ones.
 
     Args:
         encoding: of the windows, whose encoder is a :class:`~avfusion.StreamingWindowEncoder`.
@@ -76,7 +76,7 @@ def _read(encoding: WindowEncoding, advances: Sequence[Advance], windows: OpenWi
     conditioning = encoding.conditioning(torch.tensor(clips, device=windows.num_frames.device))
     states = encoding.encoder.flush(windows.memory, **conditioning)
     numbers = [advance.window for advance in advances]
-    real = windows.spans[:, 0] <= windows.spans[:, 1]  # infinite the wrong way round where no frame is real
+    real = windows.spans[:, 0] <= windows.spans[:, 1]  # an empty window's span is (inf, -inf)
     spans = windows.spans.masked_fill(~real[:, None], 0)
     states, embeddings = (value.masked_fill(~real[:, None, None], 0) for value in (states, encoding.proj(states)))
     return ComputedWindows(clips, numbers, states, embeddings, spans, real)

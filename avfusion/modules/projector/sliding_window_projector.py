@@ -8,25 +8,21 @@ from torch import Tensor, nn
 
 from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import InvalidValueError
-from avfusion.functional.windows import (
-    check_window,
-    cut_windows,
-    lay_windows,
-    num_windows,
-    spread_over_positions,
-)
+from avfusion.functional.host import to_device
+from avfusion.functional.packing import HostFrames
+from avfusion.functional.window_schedule import make_schedule
+from avfusion.functional.windows import check_window, cut_windows, num_windows, spread_over_positions
 from avfusion.modules.component import Component
-from avfusion.modules.projector.computed_windows import ComputedWindows, collect_windows
+from avfusion.modules.projector.computed_windows import collect_windows, no_windows
 from avfusion.modules.projector.frame_buffer import FrameBuffer
 from avfusion.modules.projector.offers import Offers, instruction_arguments
 from avfusion.modules.projector.open_windows import advance_windows
-from avfusion.modules.projector.schedule import clip_progress, make_schedule
-from avfusion.modules.projector.state import ProjectorState, empty_state
+from avfusion.modules.projector.state import ProjectorState, clip_progress, empty_state
 from avfusion.modules.projector.window_encoding import WindowEncoding, is_sharded
 from avfusion.modules.qformer.causal_qformer import CausalQFormer
-from avfusion.types import Frames, LLMEmbeddings, StreamedEmbeddings, Windows
-from avfusion.types.clock import check_rate, frames_until
-from avfusion.types.state import as_rows, put_rows
+from avfusion.types import BoundedWindowEncoder, Frames, LLMEmbeddings, StreamedEmbeddings, Windows
+from avfusion.types.clock import as_durations, check_rate, frames_until
+from avfusion.types.state import chosen_rows, ended_rows, put_rows
 
 
 class SlidingWindowProjector(Component):
@@ -35,40 +31,37 @@ class SlidingWindowProjector(Component):
     .. math:: e = W \,\mathrm{encode}(\text{window}) + b
 
     Window :math:`w` holds the frames :math:`[ws, ws + K)`. The last window may be short; its missing frames are masked.
-    There is no window of padding only, and none that adds nothing to the one before.
+    No window contains only padding, and no window lies wholly inside its predecessor.
 
     Args:
         window_encoder: any module that satisfies :class:`~avfusion.WindowEncoder`; a
-            :class:`~avfusion.CausalQFormer` of the paper's sizes without it. What more it offers is used: see
+            :class:`~avfusion.CausalQFormer` of the paper's sizes by default. Optional capabilities are used: see
             :class:`~avfusion.ConditionedWindowEncoder`, :class:`~avfusion.SharedFrameWindowEncoder`,
             :class:`~avfusion.ShortWindowEncoder` and :class:`~avfusion.StreamingWindowEncoder`.
-        window_frames: frames a window, :math:`K`.
-        stride_frames: frames from one window's start to the next's, :math:`s`; ``window_frames`` without it. Smaller
-            ones overlap.
+        window_frames: frames per window, :math:`K`.
+        stride_frames: frames from one window's start to the next's, :math:`s`; ``window_frames`` by default. Windows
+            overlap if it is smaller.
         llm_dim: the language model's embedding width.
-        chunk_windows: windows that are encoded at once, so that memory does not grow with the length of a clip; without
-            it, as many as are fastest where no gradients are wanted, and all where they are.
-        checkpoint_chunks: in training, keep only each chunk's inputs, and compute it again in the backward pass.
+        chunk_windows: windows that are encoded at once, which bounds memory for long clips. By default the fastest
+            number without gradients, and all windows with gradients.
+        checkpoint_chunks: in training, store only each chunk's inputs, and recompute it in the backward pass.
 
     Raises:
-        InvalidTypeError: a module that is no window encoder; the message names what it lacks.
-        InvalidValueError: a stride that leaves frames out, windows longer than the encoder takes, chunks of none.
+        InvalidTypeError: a module that is not a window encoder; the message names what is missing.
+        InvalidValueError: a stride above the window, windows longer than the encoder takes, an empty chunk.
 
     Example:
         >>> import torch
         >>> from avfusion import CausalQFormer, Frames, SlidingWindowProjector
-        >>> projector = SlidingWindowProjector(
-        ...     window_encoder=CausalQFormer(
-        ...         input_dim=24, hidden_size=16, num_heads=2, num_queries=3, window_frames=5, tokens_per_frame=4
-        ...     ),
-        ...     window_frames=5,
-        ...     llm_dim=64,
+        >>> qformer = CausalQFormer(
+        ...     input_dim=24, hidden_size=16, num_heads=2, num_queries=3, window_frames=5, tokens_per_frame=4
         ... )
+        >>> projector = SlidingWindowProjector(window_encoder=qformer, window_frames=5, llm_dim=64)
         >>> out = projector(Frames.from_rate(torch.randn(2, 12, 4, 24), frame_rate=2.0, lengths=[12, 4]))
         >>> out.embeddings.shape, out.mask.sum(1).tolist(), out.spans[0, -1].tolist()
         (torch.Size([2, 9, 64]), [9, 3], [5.0, 6.0])
 
-        Anything that turns a window into a fixed number of states fits:
+        Any module that maps a window to a fixed number of states fits:
 
         >>> class MeanOfWindow(torch.nn.Module):
         ...     num_queries, output_dim = 1, 24
@@ -97,9 +90,10 @@ class SlidingWindowProjector(Component):
         check_window(window_frames, stride)
         encoder: Any = CausalQFormer(window_frames=window_frames) if window_encoder is None else window_encoder
         self.offers = Offers.of(encoder)
-        longest = getattr(encoder, "window_frames", window_frames)
-        if window_frames > longest:
-            raise InvalidValueError(f"window_frames: the window encoder takes at most {longest}, found {window_frames}")
+        if isinstance(encoder, BoundedWindowEncoder) and window_frames > encoder.window_frames:
+            raise InvalidValueError(
+                f"window_frames: the window encoder takes at most {encoder.window_frames}, found {window_frames}"
+            )
         self.window_encoder = encoder
         self.window_frames = window_frames
         self.stride_frames = stride
@@ -116,19 +110,19 @@ class SlidingWindowProjector(Component):
 
     @property
     def num_queries(self) -> int:
-        """Positions a window gives."""
+        """Embeddings per window."""
         return int(self.window_encoder.num_queries)
 
     def num_output_tokens(self, durations: Tensor | Sequence[float] | float, *, frame_rate: float = 2.0) -> Tensor:
-        """How many embeddings clips will give, without running anything.
+        """The number of embeddings of clips, without running the model.
 
-        Exact for pictures; a clip that ends within a microsecond of a frame's edge ends at it. Sound ends at the centre
-        of its last token: where a frame begins within that token's second half, the sound needs one frame fewer than is
-        counted here.
+        Exact for video; a clip that ends within a microsecond of a frame's edge ends at it. Audio ends at the centre of
+        its last token: if a frame begins within that token's second half, audio alone needs one frame fewer than this
+        counts.
 
         Args:
             durations: seconds of each clip, any shape.
-            frame_rate: frames a second.
+            frame_rate: frames per second.
 
         Returns:
             int64 tensor in the shape of ``durations``: real positions of each clip.
@@ -143,42 +137,35 @@ class SlidingWindowProjector(Component):
             [192, 32, 0]
         """
         check_rate(frame_rate, "frame_rate")
-        seconds = durations if isinstance(durations, Tensor) else torch.as_tensor(durations, dtype=torch.float64)
-        seconds = seconds if seconds.is_floating_point() else seconds.double()
-        if bool((~(seconds >= 0) | seconds.isinf()).any()):
-            raise InvalidValueError(f"durations: must be finite and at least 0 seconds, found {seconds.tolist()}")
-        return self.num_tokens_of_frames(frames_until(seconds, frame_rate))
+        return self.num_tokens_of_frames(frames_until(as_durations(durations), frame_rate))
 
     def num_tokens_of_frames(self, num_frames: Tensor) -> Tensor:
-        """Real positions of clips with so many frames; int64 in the shape of ``num_frames``."""
+        """The number of embeddings of clips with ``num_frames`` frames; int64 in the same shape."""
         return num_windows(num_frames, self.window_frames, self.stride_frames) * self.num_queries
 
     def cut(self, frames: Frames) -> Windows:
-        """The windows as the window encoder gets them."""
+        """Cuts frames into the windows that the window encoder gets."""
         return cut_windows(frames, self.window_frames, self.stride_frames)
 
     def compile_window_encoder(self, **options: Any) -> None:
-        """Compiles the window encoder in place, and gives it windows of one form from then on.
+        """Compiles the window encoder in place, and gives it windows of a fixed shape from then on.
 
-        Two graphs then serve clips and batches of any lengths: one for any number of windows, one for a single window.
-        Compiling the projector or the connector as a whole works too, but makes new graphs for many lengths.
+        Two graphs then serve clips and batches of any length: one for several windows, one for a single window.
+        Compiling the whole projector or connector works too, but recompiles for many lengths.
 
         Args:
-            **options: of ``torch.compile``, over ``fullgraph=True``; with ``mode="reduce-overhead", dynamic=False`` a
-                CUDA graph is replayed for each number of windows, which is worth it for few windows.
+            **options: of ``torch.compile``; ``fullgraph=True`` by default. ``mode="reduce-overhead", dynamic=False``
+                replays a CUDA graph per number of windows, which pays for few windows.
 
         Example:
             >>> import torch
-            >>> from avfusion import CausalQFormer, Frames, SlidingWindowProjector
-            >>> qformer = CausalQFormer(
-            ...     input_dim=24, hidden_size=16, num_heads=2, num_queries=3, window_frames=5, tokens_per_frame=4
-            ... )
-            >>> projector = SlidingWindowProjector(window_encoder=qformer, window_frames=5, llm_dim=64).eval()
-            >>> projector.compile_window_encoder(backend="eager")  # the default backend is Inductor
-            >>> projector(Frames.from_rate(torch.randn(2, 12, 4, 24), frame_rate=2.0)).embeddings.shape
-            torch.Size([2, 9, 64])
+            >>> from avfusion import AudioVisualConnector
+            >>> connector = AudioVisualConnector.from_dims(visual=24, llm=64, hidden_size=64).eval()
+            >>> connector.projector.compile_window_encoder(backend="eager")  # the default backend is Inductor
+            >>> connector(visual=torch.randn(2, 12, 32, 24)).embeddings.shape
+            torch.Size([2, 64, 64])
         """
-        # The number of windows alone varies: were all sizes let vary, those that happen to be equal would be tied.
+        # Only the number of windows is dynamic: with all sizes dynamic, sizes that happen to be equal would be tied.
         self._windows_vary = options.get("dynamic") is not False
         self.window_encoder.compile(
             **{"fullgraph": True, **options, "dynamic": False if not self._windows_vary else None}
@@ -188,7 +175,7 @@ class SlidingWindowProjector(Component):
     def encode(
         self, windows: Windows, instruction: Tensor | None = None, instruction_mask: Tensor | None = None
     ) -> Float[Tensor, "window query hidden"]:
-        """The states of every window, all computed at once; zero for masked windows."""
+        """The query states of all windows in one call; zero for masked windows."""
         rows = torch.arange(windows.window_mask.numel(), device=windows.window_mask.device)
         encoding = self._encoding(instruction, instruction_mask)
         conditioning = encoding.conditioning(rows // max(windows.window_mask.shape[1], 1))
@@ -204,13 +191,13 @@ class SlidingWindowProjector(Component):
     ) -> LLMEmbeddings:
         """Projects a batch of clips.
 
-        Only real windows are computed: full ones together, short ones with others of their length. Compiled code, and
-        parts whose parameters are split over processes, compute every window of the padded batch in one call instead,
-        because the former has one graph for all and the latter must be called equally often everywhere.
+        Only real windows are computed, grouped by their number of frames. Compiled code and modules with sharded
+        parameters compute all windows of the padded batch in one call instead: compiled code has one graph for all, and
+        sharded modules must be called equally often in every process.
 
         Args:
             frames: ``(batch, frame, token, dim)``; each clip's first frame at index 0.
-            instruction: ``(batch, length, instruction_dim)``: what each clip's windows are asked, for window encoders
+            instruction: ``(batch, length, instruction_dim)``: conditioning of each clip's windows, for window encoders
                 that take it.
             instruction_mask: ``(batch, length)`` bool.
 
@@ -223,20 +210,21 @@ class SlidingWindowProjector(Component):
             states = self.encode(windows, instruction, instruction_mask)
             embeddings = self.proj(states).masked_fill(~window_mask.flatten()[:, None, None], 0)
         else:
-            layout = lay_windows(frames, self.window_frames, self.stride_frames)
+            host = HostFrames.of(frames)
+            layout = host.windows(self.window_frames, self.stride_frames)
             spans, window_mask = layout.spans, layout.mask.any(-1)
-            clips = torch.arange(len(window_mask), device=window_mask.device)
-            states, embeddings = self._encoding(instruction, instruction_mask).encode_real(frames, layout, clips)
+            clips = torch.arange(len(window_mask), device="cpu")
+            states, embeddings = self._encoding(instruction, instruction_mask).encode_real(frames, host, layout, clips)
         batch, count = window_mask.shape
         return LLMEmbeddings(
             embeddings=embeddings.reshape(batch, count * self.num_queries, self.llm_dim),
-            mask=spread_over_positions(window_mask, self.num_queries),
-            spans=spread_over_positions(spans, self.num_queries),
+            mask=to_device(spread_over_positions(window_mask, self.num_queries), frames.mask.device),
+            spans=to_device(spread_over_positions(spans, self.num_queries), frames.spans.device),
             query_states=states,
         )
 
     def initial_state(self, batch_size: int = 1) -> ProjectorState:
-        """Clips without frames.
+        """The state before any frames.
 
         Args:
             batch_size: clips.
@@ -260,39 +248,35 @@ class SlidingWindowProjector(Component):
         instruction: Float[Tensor, "batch length instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "batch length"] | None = None,
     ) -> tuple[StreamedEmbeddings, ProjectorState]:
-        """Takes frames, and gives the embeddings of the windows that they finish.
+        """Appends frames, and returns the embeddings of the windows that they complete.
 
-        A :class:`~avfusion.StreamingWindowEncoder` gets frames soon after they come, a few together because that is
-        faster, and the frame that completes a window alone; windows of which it has nothing are computed as
-        :meth:`forward` does. Other window encoders get whole windows.
+        A :class:`~avfusion.StreamingWindowEncoder` gets frames incrementally, a few at a time for speed, and the frame
+        that completes a window by itself. Windows without cached state are encoded from scratch, as in :meth:`forward`.
+        Other window encoders get whole windows.
 
         Args:
             frames: ``(batch, frame, token, dim)``: each clip's next frames, its first at index 0.
             state: of the clips so far; not changed.
-            lengths: ``(batch,)`` int64: frames that each clip gets; all without it, those in which nothing is real
-                included.
-            end: ``(batch,)`` bool: clips that are over. Their last window is finished as it stands, and a new clip
+            lengths: ``(batch,)`` int64: number of new frames of each clip; all by default, including frames without
+                real tokens.
+            end: ``(batch,)`` bool: clips that end. Their last window is finished with the frames it has, and a new clip
                 begins.
-            partial: also give each clip's last window as it stands.
-            instruction: ``(batch, length, instruction_dim)``, as for :meth:`forward`, for what this step finishes.
+            partial: also return each clip's partial window.
+            instruction: ``(batch, length, instruction_dim)``, as for :meth:`forward`, for the windows of this step.
             instruction_mask: ``(batch, length)`` bool.
 
         Returns:
-            What was finished, and the new state.
+            The finished embeddings, and the new state.
 
         Raises:
             InvalidValueError: frames or masks that do not fit the batch.
 
         Example:
             >>> import torch
-            >>> from avfusion import CausalQFormer, Frames, SlidingWindowProjector
-            >>> projector = SlidingWindowProjector(
-            ...     window_encoder=CausalQFormer(
-            ...         input_dim=24, hidden_size=16, num_heads=2, num_queries=3, window_frames=5, tokens_per_frame=4
-            ...     ),
-            ...     window_frames=5,
-            ...     llm_dim=64,
-            ... )
+            >>> from avfusion import AudioVisualConnector, Frames
+            >>> projector = AudioVisualConnector.from_dims(
+            ...     visual=24, llm=64, window_seconds=2.5, num_queries=3, hidden_size=64, tokens_per_frame=4
+            ... ).projector
             >>> state = projector.initial_state()
             >>> for chunk in torch.randn(1, 12, 4, 24).split(4, dim=1):
             ...     out, state = projector.step(Frames.from_rate(chunk, frame_rate=2.0), state, partial=True)
@@ -306,8 +290,7 @@ class SlidingWindowProjector(Component):
         batch = state.first.shape[0]
         if frames.tokens.shape[0] != batch:
             raise InvalidValueError(f"frames: must be of {batch} clips, found {frames.tokens.shape[0]}")
-        over = torch.zeros(batch, dtype=torch.bool, device=state.first.device)
-        over = over if end is None else as_rows(end, batch, "end", over.device)
+        over = ended_rows(end, state.first)
         encoding = self._encoding(instruction, instruction_mask)
         clips = clip_progress(frames, state, lengths, over)
         schedule = make_schedule(
@@ -317,19 +300,14 @@ class SlidingWindowProjector(Component):
         computed, windows = advance_windows(encoding, schedule.advances, buffer, state.windows)
         computed += encoding.encode_full(schedule.full, schedule.num_real, buffer)
 
-        nothing = self._no_windows(buffer)
+        nothing = no_windows(buffer, self.proj.weight, self.num_queries, self.states_dim, self.llm_dim)
         most = max(map(len, schedule.finished), default=0)
         out = StreamedEmbeddings(
             collect_windows(computed, schedule.finished, most, nothing),
             collect_windows(computed, schedule.partial, 1, nothing) if partial else None,
             state.first.new_zeros(batch, 0),
         )
-        pending = [range(*pair) for pair in zip(schedule.first, schedule.num_real, strict=True)]
-        numbers = (schedule.first, schedule.num_frames, schedule.num_real, schedule.next_window)
-        counts = torch.tensor(numbers, dtype=torch.int64, device=state.first.device).view(4, batch)
-        tokens, mask, spans = buffer.gather(range(batch), pending)
-        first, num_frames, num_real, next_window = counts.unbind()
-        after = ProjectorState(tokens, mask, spans, first, num_frames, num_real, next_window, windows)
+        after = buffer.state_after(schedule, windows)
         return out, after if end is None else self.reset(after, over)
 
     def flush(
@@ -339,7 +317,7 @@ class SlidingWindowProjector(Component):
         instruction: Float[Tensor, "batch length instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "batch length"] | None = None,
     ) -> StreamedEmbeddings:
-        """What remains, as if all clips were over; arguments as for :meth:`step`."""
+        """Finishes all clips; arguments as for :meth:`step`."""
         nothing = Frames(state.tokens[:, :0], state.mask[:, :0], state.spans[:, :0])
         over = torch.ones(state.first.shape[0], dtype=torch.bool, device=state.first.device)
         return self.step(nothing, state, end=over, instruction=instruction, instruction_mask=instruction_mask)[0]
@@ -351,7 +329,7 @@ class SlidingWindowProjector(Component):
             state: of the clips so far; not changed.
             rows: ``(batch,)`` bool.
         """
-        chosen = as_rows(rows, state.first.shape[0], "rows", state.first.device).nonzero().flatten()
+        chosen = chosen_rows(rows, state.first)
         return put_rows(state, chosen, self.initial_state(len(chosen)))
 
     def _encoding(self, instruction: Tensor | None, instruction_mask: Tensor | None) -> WindowEncoding:
@@ -369,11 +347,3 @@ class SlidingWindowProjector(Component):
                 self.window_encoder, self.offers, instruction=instruction, instruction_mask=instruction_mask
             ),
         )
-
-    def _no_windows(self, buffer: FrameBuffer) -> ComputedWindows:
-        """No windows of this module, of the dtype of a stream's frames."""
-        like = buffer.tokens if buffer.tokens.shape[2] else self.proj.weight
-        states = like.new_zeros(0, self.num_queries, self.states_dim)
-        embeddings = like.new_zeros(0, self.num_queries, self.llm_dim)
-        spans = buffer.spans.new_zeros(0, 2)
-        return ComputedWindows([], [], states, embeddings, spans, spans.new_zeros(0, dtype=torch.bool))

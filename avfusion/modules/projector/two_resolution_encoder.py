@@ -1,4 +1,4 @@
-"""A window encoder that looks at every window twice: as a whole, and in small parts."""
+"""A window encoder that encodes every window twice: as a whole, and in parts."""
 
 import math
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from avfusion._shapes import Bool, Float, Int
 from avfusion.errors import InvalidValueError
 from avfusion.modules.component import Component
 from avfusion.modules.projector.offers import Offers, encode_windows
-from avfusion.types import QuerySetWindowEncoder
+from avfusion.types import BoundedWindowEncoder, QuerySetWindowEncoder, SizedWindowEncoder
 from avfusion.types.state import joined, put_rows, take_rows
 
 
@@ -62,17 +62,17 @@ class TwoResolutionEncoder(Component):
         self.window_encoder = window_encoder
         self.num_queries = int(encoder.num_queries)
         self.output_dim = 2 * int(encoder.output_dim)
-        self.window_frames = min(window_frames, getattr(encoder, "window_frames", window_frames))
+        bounded, sized = isinstance(encoder, BoundedWindowEncoder), isinstance(encoder, SizedWindowEncoder)
+        self.window_frames = min(window_frames, encoder.window_frames) if bounded else window_frames
         self.fine_window_frames = fine_window_frames
         self.instruction_dim = encoder.instruction_dim if self.offers.conditioning else None
-        for name in ("input_dim", "tokens_per_frame"):  # where the encoder tells, so does this
-            if hasattr(encoder, name):
-                setattr(self, name, getattr(encoder, name))
+        self.input_dim = encoder.input_dim if sized else None
+        self.tokens_per_frame = encoder.tokens_per_frame if sized else None
         self.fine_query_tokens = nn.Parameter(torch.empty(fine_num_queries, encoder.output_dim))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the parts' queries anew."""
+        """Initialises the parts' queries."""
         nn.init.normal_(self.fine_query_tokens, std=0.02)
 
     @property
@@ -92,8 +92,8 @@ class TwoResolutionEncoder(Component):
     ) -> Float[Tensor, "window query hidden"]:
         """The joined states of windows of a whole number of parts; arguments as for :class:`~avfusion.CausalQFormer`.
 
-        The states of a part in which nothing is real are zero, as those of parts that a short window lacks; but where
-        the window encoder takes no short windows, they are what it gives for such a part.
+        States of masked parts, and of parts that a short window lacks, are zero. If the window encoder takes no short
+        windows, masked parts have the states that it returns for them.
         """
         frames = (tokens if frame_index is None else frame_index).shape[1]
         if frames % self.fine_window_frames:
@@ -131,7 +131,7 @@ class TwoResolutionEncoder(Component):
     def attention_maps(
         self, tokens: Tensor, mask: Tensor | None = None, **conditioning: Tensor
     ) -> Float[Tensor, "layer window head query frame token"]:
-        """Where the queries of whole windows look, as a :class:`~avfusion.CausalQFormer` tells it."""
+        """Cross-attention weights for whole windows; see :meth:`avfusion.CausalQFormer.attention_maps`."""
         encoder: Any = self.window_encoder
         maps: Tensor = encoder.attention_maps(tokens, mask, **conditioning)
         return maps
@@ -158,8 +158,8 @@ class TwoResolutionState(NamedTuple):
 class StreamingTwoResolutionEncoder(TwoResolutionEncoder):
     """A :class:`TwoResolutionEncoder` whose window encoder takes windows frame by frame.
 
-    A part is encoded when it is complete. Under an encoder that takes an instruction all parts wait for ``flush``,
-    because the instruction is known only there.
+    A part is encoded when it is complete. If the encoder takes an instruction, all parts are encoded in ``flush``,
+    because only ``flush`` gets the instruction.
     """
 
     def initial_state(self, batch_size: int = 1) -> TwoResolutionState:
@@ -207,7 +207,7 @@ class StreamingTwoResolutionEncoder(TwoResolutionEncoder):
         return None, TwoResolutionState(whole, parts, tokens[:, complete:], mask[:, complete:], num_frames)
 
     def flush(self, state: TwoResolutionState, **conditioning: Tensor) -> Float[Tensor, "row query hidden"]:
-        """What :meth:`forward` gives for the frames so far; ``conditioning`` are its ``instruction`` arguments."""
+        """What :meth:`forward` returns for the frames so far; ``conditioning`` are its ``instruction`` arguments."""
         counts = state.num_frames.tolist()
         if len(set(counts)) > 1:
             groups = _rows_of_each(state.num_frames)
@@ -235,7 +235,7 @@ class StreamingTwoResolutionEncoder(TwoResolutionEncoder):
 
 
 def _rows_of_each(counts: Tensor) -> list[Tensor]:
-    """The rows of each number that occurs."""
+    """The rows of each distinct count."""
     return [(counts == count).nonzero().flatten() for count in counts.unique()]
 
 

@@ -1,4 +1,4 @@
-"""How a projector's windows are encoded: the same for whole clips and for a stream's whole windows."""
+"""Encoding of whole windows, shared by clips and streams."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from avfusion._shapes import Float
+from avfusion.functional.host import to_device
+from avfusion.functional.packing import HostFrames
 from avfusion.functional.window_batches import WindowRows, window_batches
-from avfusion.functional.windows import WindowLayout, lay_windows
+from avfusion.functional.windows import WindowLayout
 from avfusion.modules.projector.computed_windows import ComputedWindows
 from avfusion.modules.projector.frame_buffer import FrameBuffer
 from avfusion.modules.projector.offers import Offers, encode_windows
@@ -31,7 +33,7 @@ def is_sharded(*modules: nn.Module | None) -> bool:
         module = left.pop()
         for parameter in module._parameters.values():
             # A DTensor, whose type is slow to import, and DeepSpeed's mark.
-            if parameter is not None and (hasattr(type(parameter), "device_mesh") or "ds_id" in vars(parameter)):
+            if parameter is not None and (hasattr(type(parameter), "device_mesh") or "ds_id" in parameter.__dict__):
                 return True
         left += [child for child in module._modules.values() if child is not None]
     return False
@@ -48,8 +50,8 @@ class WindowEncoding(NamedTuple):
         stride_frames: frames from one window's start to the next's.
         chunk_windows: windows that are encoded at once; as many as are fastest without it.
         checkpoint_chunks: in training, keep only each chunk's inputs.
-        fixed_shape: whether all chunks have the same shape but for the number of windows, as compiled code wants.
-        windows_vary: whether compiled code shall take that number as one that varies.
+        fixed_shape: all chunks have one shape except for the number of windows, for compiled code.
+        windows_vary: the number of windows is dynamic in compiled code.
         instruction: the arguments of an instruction to each clip, as :func:`instruction_arguments` gives them.
     """
 
@@ -66,7 +68,7 @@ class WindowEncoding(NamedTuple):
 
     def conditioning(self, clips: Tensor) -> dict[str, Tensor]:
         """The instruction of each window's clip ``(window,)``."""
-        return {name: value[clips.to(value.device)] for name, value in self.instruction.items()}
+        return {name: value[to_device(clips, value.device)] for name, value in self.instruction.items()}
 
     def encode(
         self, tokens: Tensor, mask: Tensor | None, conditioning: dict[str, Tensor], frame_index: Tensor | None = None
@@ -74,12 +76,22 @@ class WindowEncoding(NamedTuple):
         """The window encoder's states of windows ``(window, frame, token, dim)``, or of windows of shared frames."""
         return encode_windows(self.encoder, self.offers, tokens, mask, frame_index, **conditioning)
 
-    def encode_real(self, frames: Frames, layout: WindowLayout, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """States and embeddings of every window of clips ``(batch,)``, of which only the real ones are computed."""
+    def encode_real(
+        self, frames: Frames, host: HostFrames, layout: WindowLayout, clips: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """States and embeddings of every window of clips ``(batch,)``, of which only the real ones are computed.
+
+        Args:
+            frames: of the clips.
+            host: the same frames on the CPU.
+            layout: their windows, on the CPU.
+            clips: ``(batch,)`` int64, on the CPU: rows of the instruction.
+        """
         total, count = layout.mask[..., 0].numel(), layout.mask.shape[1]
         states, embeddings = WindowRows(total), WindowRows(total)
         for batch in window_batches(
             frames,
+            host,
             layout,
             multiple=self.encoder.frame_multiple if self.offers.short_windows else self.window_frames,
             chunk_windows=self.chunk_windows,
@@ -121,9 +133,10 @@ class WindowEncoding(NamedTuple):
         lacking = (most - 1) * self.stride_frames + 1 - frames.tokens.shape[1]
         if lacking > 0:
             frames = Frames(*(nn.functional.pad(value, (0, 0) * (value.ndim - 2) + (0, lacking)) for value in frames))
-        counts = torch.tensor([len(wanted[clip]) for clip in clips], device=frames.mask.device)
-        layout = lay_windows(frames, self.window_frames, self.stride_frames, wanted=counts)
-        states, embeddings = self.encode_real(frames, layout, torch.tensor(clips, device=frames.mask.device))
+        counts = torch.tensor([len(wanted[clip]) for clip in clips], device="cpu")
+        host = HostFrames.of(frames)
+        layout = host.windows(self.window_frames, self.stride_frames, wanted=counts)
+        states, embeddings = self.encode_real(frames, host, layout, torch.tensor(clips, device="cpu"))
         total = layout.mask.shape[1]
         chosen = [[*wanted[clip], *[-1] * (total - len(wanted[clip]))] for clip in clips]  # -1: of no clip
         return [
@@ -132,7 +145,7 @@ class WindowEncoding(NamedTuple):
                 [window for windows in chosen for window in windows],
                 states,
                 embeddings,
-                layout.spans.flatten(0, 1),
-                layout.mask.any(-1).flatten(),
+                to_device(layout.spans.flatten(0, 1), host.device),
+                to_device(layout.mask.any(-1).flatten(), host.device),
             )
         ]

@@ -1,25 +1,29 @@
 """The causal Q-Former: a window of frames in, a few states out."""
 
-from collections.abc import Iterable
-from typing import Any, cast
-
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
-from torch.utils.checkpoint import checkpoint
 
 from avfusion._shapes import Bool, Float, Int
-from avfusion.errors import InvalidValueError
 from avfusion.functional.attention import AttentionImplementation, check_implementation
+from avfusion.functional.connector_sizes import check_size
 from avfusion.functional.masks import CausalDirection, Padding, check_direction, check_padding
 from avfusion.modules.attention.multi_head_attention import MultiHeadAttention
 from avfusion.modules.component import Component
-from avfusion.modules.qformer.inputs import check_new_frames, check_queries, check_windows
+from avfusion.modules.qformer.inputs import (
+    check_instruction,
+    check_new_frames,
+    check_queries,
+    check_streams,
+    check_windows,
+)
 from avfusion.modules.qformer.instruction_embedding import InstructionEmbedding
 from avfusion.modules.qformer.layer import CausalQFormerLayer
+from avfusion.modules.qformer.layers import cross_attention_weights, run_layers
+from avfusion.modules.qformer.query_states import QueryStates, first_states
 from avfusion.modules.qformer.state import CausalQFormerState, LayerCache, empty_state
 from avfusion.modules.qformer.window_tokens import WindowTokens, embed_tokens, next_places
-from avfusion.types.state import as_rows, put_rows
+from avfusion.types.lengths import within_lengths
+from avfusion.types.state import chosen_rows, put_rows
 
 
 class CausalQFormer(Component):
@@ -37,25 +41,25 @@ class CausalQFormer(Component):
         h &\leftarrow \mathrm{LN}(h + W_2\,\mathrm{GELU}(W_1 h))
 
     Every layer starts its causal attention from :math:`x` again. Tokens of a frame see each other and all earlier
-    frames. Masked tokens are attended by nobody. With an instruction (InstructBLIP's way) its tokens join the queries'
-    self-attention, so that the queries look for what is asked.
+    frames. Masked tokens are never attended to. Tokens of an instruction join the queries' self-attention, as in
+    InstructBLIP, and so condition the queries.
 
     Args:
         input_dim: width of the window's tokens.
         hidden_size: width of the queries.
         num_layers: layers.
         num_heads: attention heads; must divide ``input_dim`` and ``hidden_size``.
-        num_queries: states a window.
-        intermediate_size: inner width of the feed-forward; four times ``hidden_size`` without it.
-        window_frames: most frames a window may have.
+        num_queries: states per window.
+        intermediate_size: inner width of the feed-forward; four times ``hidden_size`` by default.
+        window_frames: maximum number of frames of a window.
         tokens_per_frame: slots of a frame.
         causal_direction: ``"causal"``: a frame sees earlier ones, as published; ``"reversed"``: later ones, as in the
             released weights; ``None``: no attention over the window's tokens, a plain Q-Former.
-        padding: ``"masked"``: nobody attends to masked tokens; ``"released"``: the causal attention does, as to tokens
-            of zeros, and the queries of a window of padding average it, as the released weights were trained.
-        instruction_dim: width of instruction tokens; without it there are none.
+        padding: ``"masked"``: masked tokens are never attended to; ``"released"``, as the released weights were
+            trained: the causal attention sees them as zeros, and queries average the tokens of a fully masked window.
+        instruction_dim: width of instruction tokens; ``None`` for a module without conditioning.
         max_instruction_tokens: longest instruction.
-        dropout: probability, in training, for attention weights and for what each block adds.
+        dropout: probability, in training, for attention weights and residual branches.
         layer_norm_eps: of every LayerNorm.
         attn_implementation: backend of :func:`avfusion.functional.attention`.
 
@@ -92,14 +96,10 @@ class CausalQFormer(Component):
         attn_implementation: AttentionImplementation = "auto",
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("num_layers", num_layers),
-            ("num_queries", num_queries),
-            ("window_frames", window_frames),
-            ("tokens_per_frame", tokens_per_frame),
-        ):
-            if value < 1:
-                raise InvalidValueError(f"{name}: must be at least 1, found {value}")
+        check_size("num_layers", num_layers)
+        check_size("num_queries", num_queries)
+        check_size("window_frames", window_frames)
+        check_size("tokens_per_frame", tokens_per_frame)
         if causal_direction is not None:
             check_direction(causal_direction)
         check_padding(padding)
@@ -144,7 +144,7 @@ class CausalQFormer(Component):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws queries and places anew; places of one frame begin alike, so that queries tell frames apart at once."""
+        """Initialises queries and positions; positions within a frame start similar, so that frames are told apart."""
         nn.init.normal_(self.query_tokens, std=0.02)
         nn.init.normal_(self.position_embedding, std=0.02)
         frames = torch.randn_like(self.position_embedding[:: self.tokens_per_frame])
@@ -173,32 +173,30 @@ class CausalQFormer(Component):
 
         Args:
             tokens: ``(window, frame, token, input_dim)``, 1 to ``window_frames`` frames of ``tokens_per_frame``.
-            mask: ``(window, frame, token)`` bool: what is real; everything without it.
-            queries: ``(query, hidden)``: other queries than the module's own (another resolution's).
-            instruction: ``(window, length, instruction_dim)``: embeddings of what to look for.
+            mask: ``(window, frame, token)`` bool; all real by default.
+            queries: ``(query, hidden)`` in place of the module's own, such as those of another resolution.
+            instruction: ``(window, length, instruction_dim)``: conditioning.
             instruction_mask: ``(window, length)`` bool.
             frame_index: ``(window, frame)`` int64, for windows that overlap: ``tokens`` are then ``(row, token,
                 input_dim)``, each frame once, finite where masked, and these the rows of each window's frames.
 
         Returns:
-            ``(window, query, hidden)``; exactly zero for a window in which nothing is real.
+            ``(window, query, hidden)``; exactly zero for a window without real tokens.
 
         Raises:
             InvalidValueError: shapes that do not fit the module, or an instruction it was not built for.
             InvalidTypeError: a mask that is not boolean.
         """
-        queries = self.query_tokens if queries is None else queries
-        check_queries(queries, self.output_dim)
         window = self._embed(tokens, mask, frame_index)
         return self._read(window, queries, instruction, instruction_mask)
 
     @property
     def frame_multiple(self) -> int:
-        """Short windows have a multiple of so many frames, and give what they give with masked ones behind them."""
+        """Windows of a multiple of this many frames give the same result as when padded with masked frames."""
         return 1 if self.padding == "masked" else self.window_frames
 
     def initial_state(self, batch_size: int = 1) -> CausalQFormerState:
-        """One window without frames a row.
+        """The state before any frames, one window per row.
 
         Args:
             batch_size: rows.
@@ -207,7 +205,7 @@ class CausalQFormer(Component):
             InvalidValueError: this module's frames depend on later ones: ``causal_direction="reversed"`` or
                 ``padding="released"``.
         """
-        self._check_streams()
+        check_streams(self.causal_direction, self.padding)
         return empty_state(batch_size, len(self.layers), self.input_dim, self.output_dim, self.query_tokens)
 
     def step(
@@ -218,16 +216,16 @@ class CausalQFormer(Component):
         mask: Bool[Tensor, "row frame token"] | None = None,
         lengths: Int[Tensor, " row"] | None = None,
     ) -> tuple[None, CausalQFormerState]:
-        """Appends frames to each row's window; only what is new is computed.
+        """Appends frames to each row's window; only new frames are computed.
 
         Args:
             tokens: ``(row, frame, token, input_dim)``.
             state: of the windows so far; not changed.
-            mask: ``(row, frame, token)`` bool: what is real; everything without it.
-            lengths: ``(row,)`` int64: frames that each row gets, its first; all without it.
+            mask: ``(row, frame, token)`` bool; all real by default.
+            lengths: ``(row,)`` int64: number of new frames of each row; all by default.
 
         Returns:
-            ``None``, because a window gives its states when :meth:`flush` asks for them, and the new state.
+            ``None``, because :meth:`flush` returns a window's states, and the new state.
 
         Raises:
             InvalidValueError: shapes that do not fit, or more than ``window_frames`` frames in a window.
@@ -244,18 +242,18 @@ class CausalQFormer(Component):
             >>> torch.allclose(qformer.flush(state), qformer(tokens), atol=1e-5)
             True
         """
-        self._check_streams()
+        check_streams(self.causal_direction, self.padding)
         rows, frames = state.num_frames.shape[0], tokens.shape[1]
-        check_new_frames(tokens, mask, lengths, rows=rows, slots=self.tokens_per_frame, width=self.input_dim)
+        check_new_frames(tokens, mask, rows=rows, slots=self.tokens_per_frame, width=self.input_dim)
         if lengths is not None:
-            inside = (torch.arange(frames, device=tokens.device) < lengths[:, None])[..., None]
+            inside = within_lengths(lengths, rows, frames, "row")[..., None]
             mask = inside.expand(tokens.shape[:3]) if mask is None else mask & inside
         num_frames = state.num_frames + (frames if lengths is None else lengths)
         places = next_places(
             self.position_embedding, state.num_frames, num_frames, tokens.shape[1:3], self.window_frames
         )
         window, mask = self._embed(tokens, mask, places=places).after(state.mask)
-        _, layers = self._run_layers(None, None, window, 0, state.layers)
+        _, layers = run_layers(self.layers, None, window, state.layers, checkpointed=self._checkpointed)
         return None, CausalQFormerState(layers, mask, num_frames).without_padding()
 
     def flush(
@@ -266,7 +264,7 @@ class CausalQFormer(Component):
         instruction: Float[Tensor, "row length instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "row length"] | None = None,
     ) -> Float[Tensor, "row query hidden"]:
-        """What :meth:`forward` gives for the frames so far; the window can go on afterwards.
+        """What :meth:`forward` returns for the frames so far; the window may continue afterwards.
 
         Args:
             state: of the windows so far.
@@ -274,8 +272,6 @@ class CausalQFormer(Component):
             instruction: ``(row, length, instruction_dim)``.
             instruction_mask: ``(row, length)`` bool.
         """
-        queries = self.query_tokens if queries is None else queries
-        check_queries(queries, self.output_dim)
         mask = None if bool(state.mask.all()) else state.mask
         none = self.query_tokens.new_empty(state.mask.shape[0], 0, self.input_dim)
         return self._read(WindowTokens(none, mask, None, None), queries, instruction, instruction_mask, state.layers)
@@ -287,7 +283,7 @@ class CausalQFormer(Component):
             state: of the windows so far; not changed.
             rows: ``(row,)`` bool.
         """
-        chosen = as_rows(rows, state.num_frames.shape[0], "rows", state.num_frames.device).nonzero().flatten()
+        chosen = chosen_rows(rows, state.num_frames)
         return put_rows(state, chosen, self.initial_state(len(chosen)))
 
     @torch.no_grad()
@@ -300,7 +296,7 @@ class CausalQFormer(Component):
         instruction: Float[Tensor, "window length instruction_dim"] | None = None,
         instruction_mask: Bool[Tensor, "window length"] | None = None,
     ) -> Float[Tensor, "layer window head query frame token"]:
-        """Where each query looks: the cross-attention weights of every layer, for pictures.
+        """The cross-attention weights of every layer, for visualisation.
 
         Args: as for :meth:`forward`.
 
@@ -316,17 +312,14 @@ class CausalQFormer(Component):
             >>> qformer.eval().attention_maps(torch.randn(1, 5, 4, 8)).shape
             torch.Size([2, 1, 2, 3, 5, 4])
         """
-        queries = self.query_tokens if queries is None else queries
-        check_queries(queries, self.output_dim)
         window = self._embed(tokens, mask, whole=True)
-        states, state_mask = self._first_states(window.tokens.shape[0], queries, instruction, instruction_mask)
-        maps = []
-        for layer in cast("Iterable[CausalQFormerLayer]", self.layers):
-            attending = layer.self_attention(states, states, key_mask=state_mask)[:, : len(queries)]
-            encoded, _ = layer.encode_tokens(window)
-            maps.append(layer.cross_attention.attention.weights(attending, encoded, key_mask=window.mask))
-            states, _ = layer(states, state_mask, window, len(queries))
-        return torch.stack(maps).unflatten(-1, tokens.shape[1:3])
+        first = self._first_states(window.tokens.shape[0], queries, instruction, instruction_mask)
+        maps = cross_attention_weights(self.layers, first, window)
+        return maps.unflatten(-1, tokens.shape[1:3])
+
+    @property
+    def _checkpointed(self) -> bool:
+        return self.gradient_checkpointing and self.training and torch.is_grad_enabled()
 
     def _embed(
         self,
@@ -358,73 +351,36 @@ class CausalQFormer(Component):
         )
 
     def _first_states(
-        self, windows: int, queries: Tensor, instruction: Tensor | None, instruction_mask: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """What the first layer gets beside the tokens of ``windows`` windows: states, and their mask."""
-        embedding, states = self.instruction_embedding, self.query_norm(queries)[None]
-        if instruction is None and instruction_mask is not None:
-            raise InvalidValueError("instruction_mask: must come with an instruction, found none")
-        if embedding is None:
-            if instruction is not None:
-                raise InvalidValueError("instruction: this CausalQFormer was built without instruction_dim")
-            if self.training and self.dropout.p:  # each window drops other parts of its queries
-                states = states.expand(windows, -1, -1)
-            return self.dropout(states), None
-        if instruction is None:  # no tokens, so that the embedding's parameters still get a (zero) gradient
-            instruction = queries.new_empty(windows, 0, embedding.input_dim)
-        if instruction.shape[0] != windows:
-            raise InvalidValueError(
-                f"instruction: must be of {windows} windows, found shape {tuple(instruction.shape)}"
-            )
-        embedded, mask = self.query_norm(embedding(instruction, instruction_mask)), instruction_mask
-        states = torch.cat([states.expand(windows, -1, -1), embedded], 1)
-        return self.dropout(states), None if mask is None else pad(mask, (len(queries), 0), value=True)
+        self, windows: int, queries: Tensor | None, instruction: Tensor | None, instruction_mask: Tensor | None
+    ) -> QueryStates:
+        """The states of queries and instruction before the first layer."""
+        queries = self.query_tokens if queries is None else queries
+        check_queries(queries, self.output_dim)
+        check_instruction(instruction, instruction_mask, windows=windows, taken=self.instruction_dim is not None)
+        return first_states(
+            queries,
+            instruction,
+            instruction_mask,
+            windows=windows,
+            norm=self.query_norm,
+            dropout=self.dropout,
+            embedding=self.instruction_embedding,
+        )
 
     def _read(
         self,
         window: WindowTokens,
-        queries: Tensor,
+        queries: Tensor | None,
         instruction: Tensor | None,
         instruction_mask: Tensor | None,
         caches: tuple[LayerCache, ...] | None = None,
     ) -> Tensor:
         """The states of windows, of which ``window`` and ``caches`` hold the tokens."""
-        states, state_mask = self._first_states(window.tokens.shape[0], queries, instruction, instruction_mask)
+        first = self._first_states(window.tokens.shape[0], queries, instruction, instruction_mask)
         if caches is not None and not caches[0].cross.key.shape[1]:
-            return states.new_zeros(window.tokens.shape[0], *queries.shape)
-        states, _ = self._run_layers(states, state_mask, window, len(queries), caches)
-        states = states[:, : len(queries)]
+            return first.states.new_zeros(window.tokens.shape[0], first.num_queries, self.output_dim)
+        states, _ = run_layers(self.layers, first, window, caches, checkpointed=self._checkpointed)
+        states = states[:, : first.num_queries]
         if window.mask is None or self.padding == "released":
             return states
         return states.masked_fill(~window.mask.any(-1)[:, None, None], 0)
-
-    def _run_layers(
-        self,
-        states: Tensor | None,
-        state_mask: Tensor | None,
-        window: WindowTokens,
-        num_queries: int,
-        caches: tuple[LayerCache, ...] | None,
-    ) -> tuple[Any, tuple[Any, ...]]:
-        """The layers, one after the other; arguments as for :meth:`CausalQFormerLayer.forward`."""
-        after = []
-        for place, layer in enumerate(self.layers):
-            arguments = (states, state_mask, window, num_queries, None if caches is None else caches[place])
-            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-                states, cache = checkpoint(layer, *arguments, use_reentrant=False)
-            else:
-                states, cache = layer(*arguments)
-            after.append(cache)
-        return states, tuple(after)
-
-    def _check_streams(self) -> None:
-        """Raises if what a frame contributes depends on later frames."""
-        if self.causal_direction == "reversed":
-            raise InvalidValueError(
-                'causal_direction: a stream needs "causal" or None, found "reversed", under which every frame of a '
-                "window depends on all later ones"
-            )
-        if self.padding == "released":
-            raise InvalidValueError(
-                'padding: a stream needs "masked", found "released", under which frames see the padding behind them'
-            )

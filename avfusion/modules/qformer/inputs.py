@@ -1,9 +1,10 @@
-"""Checks of what a causal Q-Former is given."""
+"""Checks of the inputs of a causal Q-Former."""
 
 import torch
 from torch import Tensor
 
 from avfusion.errors import InvalidTypeError, InvalidValueError
+from avfusion.functional.masks import CausalDirection, Padding
 
 
 def check_windows(
@@ -25,23 +26,13 @@ def check_windows(
     _check_mask(mask, shape, "window")
 
 
-def check_new_frames(
-    tokens: Tensor, mask: Tensor | None, lengths: Tensor | None, *, rows: int, slots: int, width: int
-) -> None:
-    """Raises unless tokens, masks and lengths are of new frames of ``rows`` windows, as ``step`` takes them."""
+def check_new_frames(tokens: Tensor, mask: Tensor | None, *, rows: int, slots: int, width: int) -> None:
+    """Raises unless tokens and masks are of new frames of ``rows`` windows, as ``step`` takes them."""
     if tokens.ndim != 4 or tokens.shape[0] != rows or tokens.shape[2:] != (slots, width):
         raise InvalidValueError(
             f"tokens: must be ({rows} rows, frame, {slots} tokens, {width}), found shape {tuple(tokens.shape)}"
         )
     _check_mask(mask, tuple(tokens.shape[:3]), "row")
-    if lengths is None:
-        return
-    if lengths.is_floating_point() or lengths.shape != (rows,):
-        raise InvalidValueError(
-            f"lengths: must be (row,) = ({rows},) whole numbers, found shape {tuple(lengths.shape)}, {lengths.dtype}"
-        )
-    if bool(((lengths < 0) | (lengths > tokens.shape[1])).any()):
-        raise InvalidValueError(f"lengths: must be between 0 and {tokens.shape[1]}, found {lengths.tolist()}")
 
 
 def check_queries(queries: Tensor, hidden_size: int) -> None:
@@ -49,6 +40,31 @@ def check_queries(queries: Tensor, hidden_size: int) -> None:
     if queries.ndim != 2 or queries.shape[1] != hidden_size:
         raise InvalidValueError(
             f"queries: must be (query, hidden) with hidden = {hidden_size}, found shape {tuple(queries.shape)}"
+        )
+
+
+def check_instruction(instruction: Tensor | None, mask: Tensor | None, *, windows: int, taken: bool) -> None:
+    """Raises unless an instruction is taken, or none is given, and it is of ``windows`` windows."""
+    if instruction is None:
+        if mask is not None:
+            raise InvalidValueError("instruction_mask: must come with an instruction, found none")
+        return
+    if not taken:
+        raise InvalidValueError("instruction: this CausalQFormer was built without instruction_dim")
+    if instruction.shape[0] != windows:
+        raise InvalidValueError(f"instruction: must be of {windows} windows, found shape {tuple(instruction.shape)}")
+
+
+def check_streams(direction: CausalDirection | None, padding: Padding) -> None:
+    """Raises :class:`~avfusion.InvalidValueError` if what a frame contributes depends on later frames."""
+    if direction == "reversed":
+        raise InvalidValueError(
+            'causal_direction: a stream needs "causal" or None, found "reversed", under which every frame of a '
+            "window depends on all later ones"
+        )
+    if padding == "released":
+        raise InvalidValueError(
+            'padding: a stream needs "masked", found "released", under which frames see the padding behind them'
         )
 
 

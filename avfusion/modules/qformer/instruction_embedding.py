@@ -1,4 +1,4 @@
-"""Instruction tokens as states beside the queries."""
+"""Instruction tokens as states next to the queries."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from avfusion.errors import InvalidTypeError, InvalidValueError
 
 
 class InstructionEmbedding(nn.Module):
-    """Maps instruction tokens to the queries' width and adds a learned embedding of their place.
+    """Maps instruction tokens to the queries' width and adds a learned position embedding.
 
     Args:
         input_dim: width of the tokens.
@@ -30,17 +30,17 @@ class InstructionEmbedding(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the embedding of places anew."""
+        """Initialises the position embedding."""
         nn.init.normal_(self.position_embedding, std=0.02)
 
     def forward(
         self, tokens: Float[Tensor, "window length input_dim"], mask: Bool[Tensor, "window length"] | None = None
     ) -> Float[Tensor, "window length hidden"]:
-        """Embeds the tokens; what is masked is not looked at.
+        """Embeds the tokens; masked values are never read.
 
         Args:
             tokens: ``(window, length, input_dim)``.
-            mask: ``(window, length)`` bool; everything is real without it.
+            mask: ``(window, length)`` bool; all real by default.
 
         Raises:
             InvalidValueError: shapes that do not fit.

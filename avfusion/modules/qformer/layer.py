@@ -1,12 +1,13 @@
 """One layer of the causal Q-Former."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from avfusion._shapes import Bool, Float
 from avfusion.functional.attention import AttentionImplementation
-from avfusion.functional.masks import FrameCausalMask, Padding
-from avfusion.modules.attention.factored_tokens import FactoredTokens
+from avfusion.functional.masks import Padding
 from avfusion.modules.attention.multi_head_attention import KeyValues, MultiHeadAttention
 from avfusion.modules.qformer.state import LayerCache
 from avfusion.modules.qformer.window_tokens import WindowTokens
@@ -52,20 +53,10 @@ class ResidualAttention(nn.Module):
         self.norm = nn.LayerNorm(query_dim, eps=layer_norm_eps)
 
     def forward(
-        self,
-        query: Float[Tensor, "#window q query_dim"],
-        key_value: Float[Tensor, "window k key_dim"] | KeyValues,
-        *,
-        causal: FrameCausalMask | None = None,
-        key_mask: Bool[Tensor, "window k"] | None = None,
-        average_unseen: bool = False,
-        factors: FactoredTokens | None = None,
+        self, query: Float[Tensor, "#window q query_dim"], key_value: Tensor | KeyValues, **options: Any
     ) -> Float[Tensor, "window q query_dim"]:
         """``LayerNorm(x + attention(x, y))``; arguments as for :class:`MultiHeadAttention`."""
-        mixed = self.attention(
-            query, key_value, causal=causal, key_mask=key_mask, average_unseen=average_unseen, factors=factors
-        )
-        return self.norm(query + self.dropout(mixed))
+        return self.norm(query + self.dropout(self.attention(query, key_value, **options)))
 
 
 class CausalQFormerLayer(nn.Module):
@@ -151,9 +142,9 @@ class CausalQFormerLayer(nn.Module):
                 or of one window, where they are the same in all, so that their self-attention is computed once.
                 ``None`` only adds the new tokens to the cache.
             state_mask: ``(window, query + instruction)`` bool, or ``None``: all real.
-            window: the windows' tokens that are new, with the mask of all: no new ones where the cache holds all.
+            window: the windows' new tokens, none if the cache holds all, and the mask of cached and new tokens.
             num_queries: how many of the states are queries.
-            cache: of the tokens before them; without one, none is made either.
+            cache: of the tokens before them; without it, none is returned either.
 
         Returns:
             The new states, and the cache with the new tokens.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from avfusion._shapes import Bool, Int
+from avfusion.functional.ragged import places_to_keep
 from avfusion.modules.attention.multi_head_attention import KeyValues
 
 
@@ -44,10 +45,9 @@ class CausalQFormerState(NamedTuple):
 
     def without_padding(self) -> "CausalQFormerState":
         """The state with each row's real tokens first, and as many places as some row needs."""
-        if bool(self.mask.all()):
+        places = places_to_keep(self.mask)
+        if places is None:
             return self
-        longest = int(self.mask.sum(1).max()) if self.mask.shape[0] else 0
-        places = torch.argsort(self.mask.to(torch.uint8), dim=1, descending=True, stable=True)[:, :longest]
         layers = tuple(cache.select(places) for cache in self.layers)
         return self._replace(layers=layers, mask=self.mask.gather(1, places))
 

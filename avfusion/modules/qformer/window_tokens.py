@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avfusion.errors import InvalidValueError
+from avfusion.functional.factored_tokens import FactoredTokens, factoring_pays
 from avfusion.functional.masks import CausalDirection, FrameCausalMask
-from avfusion.modules.attention.factored_tokens import FactoredTokens, factoring_pays
 from avfusion.types.state import joined
 
 
@@ -28,7 +28,7 @@ class WindowTokens(NamedTuple):
     factors: FactoredTokens | None
 
     def after(self, cached_mask: Tensor) -> tuple["WindowTokens", Tensor]:
-        """The tokens behind cached ones, and the mask of both.
+        """The tokens after cached ones, and the mask of both.
 
         Args:
             cached_mask: ``(window, cached)`` bool.
@@ -63,7 +63,7 @@ def embed_tokens(
         places: ``(frame, token, input_dim)`` position embeddings, or ``(window, frame, token, input_dim)``.
         dropout: of what is embedded.
         direction: of the causal attention.
-        leave_out: whether slots in which no window has anything real may be left out.
+        leave_out: whether slots without real tokens in any window may be left out.
         may_factor: whether :class:`FactoredTokens` may be used.
     """
     frames, slots = (tokens.shape[1] if frame_index is None else frame_index.shape[1]), tokens.shape[-2]
@@ -123,7 +123,7 @@ def next_places(embedding: Tensor, before: Tensor, after: Tensor, shape: torch.S
 
 
 def used_slots(mask: Tensor) -> Tensor | None:
-    """``(slot,)`` int64: slots that hold something real in some window; ``None`` if hardly any is left out, or unknown.
+    """``(slot,)`` int64: slots with a real token in some window; ``None`` if hardly any is left out, or unknown.
 
     Args:
         mask: ``(window, frame, token)`` bool.

@@ -16,20 +16,20 @@ from avfusion.functional.placement import (
     place_latest,
     scatter_tokens,
 )
-from avfusion.modules.synchroniser.state import VISUAL, FrameSynchroniserState, PendingFrames
+from avfusion.functional.stream_table import VISUAL, StreamTable
+from avfusion.modules.synchroniser.state import FrameSynchroniserState, PendingFrames
 from avfusion.modules.synchroniser.stream_buffers import keep_frames, keep_tokens
-from avfusion.modules.synchroniser.stream_table import StreamTable
 from avfusion.types.clock import TICK
 
 
 class Finalised(NamedTuple):
-    """Frames that nothing more can come for.
+    """Frames past the watermark, which can no longer change.
 
     Attributes:
         grid: the frames.
-        lengths: ``(batch,)`` int64: how many there are of each clip.
+        lengths: ``(batch,)`` int64: number of frames of each clip.
         placed: each stream's tokens and mask in them, by name.
-        absent: ``(batch,)`` bool by name: clips of which nothing of that stream has come.
+        absent: ``(batch,)`` bool by name: clips without input of that stream so far.
     """
 
     grid: FrameGrid
@@ -41,12 +41,12 @@ class Finalised(NamedTuple):
 def finalise(
     table: StreamTable, state: FrameSynchroniserState, *, end: Tensor, knows_absent: bool
 ) -> tuple[Finalised, FrameSynchroniserState]:
-    """The frames that are final, and what is still pending.
+    """Finalises frames past the watermark; the rest stays pending.
 
     Args:
         table: the streams.
-        state: with everything that has come.
-        end: ``(batch,)`` bool: clips that are over.
+        state: with all input so far.
+        end: ``(batch,)`` bool: clips that end.
         knows_absent: frames wait until it is known of every stream whether a clip lacks it.
     """
     visual = state.visual
@@ -89,7 +89,7 @@ def finalise(
 
 
 def _num_final(laid: OpenGrid, state: FrameSynchroniserState, end: Tensor, knows_absent: bool) -> Tensor:
-    """``(batch,)`` int64: how many of the frames are final."""
+    """``(batch,)`` int64: the number of final frames."""
     progress = [state.visual.progress, *(stream.progress for stream in state.streams)]
     watermarks = torch.stack([each.watermark for each in progress])
     if knows_absent:  # it is not known before a stream begins or ends
@@ -117,7 +117,7 @@ def _first_frames(grid: FrameGrid, lengths: Tensor) -> FrameGrid:
 
 
 def _with_held(visual: PendingFrames) -> PendingFrames:
-    """The video frames behind the one that is held, as the grid counts them."""
+    """The video frames after the held one, as the grid counts them."""
     batch, slots = visual.mask.shape[0], visual.mask.shape[2]
     held, mask = visual.held, visual.held_mask
     if not held.shape[1]:

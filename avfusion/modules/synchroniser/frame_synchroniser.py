@@ -7,28 +7,28 @@ from torch import Tensor, nn
 
 from avfusion._shapes import Bool
 from avfusion.errors import InvalidValueError
+from avfusion.functional.clip_placement import clip_grid, place_clips
 from avfusion.functional.frame_layout import FrameGrid
 from avfusion.functional.fusion import Fusion, fuse_streams
 from avfusion.functional.masks import Padding, check_padding
+from avfusion.functional.stream_table import VISUAL, StreamTable
 from avfusion.modules.component import Component
 from avfusion.modules.synchroniser.finalising import finalise
-from avfusion.modules.synchroniser.placing import clip_grid, place_clips
-from avfusion.modules.synchroniser.state import VISUAL, FrameSynchroniserState, initial_state
+from avfusion.modules.synchroniser.state import FrameSynchroniserState, initial_state
 from avfusion.modules.synchroniser.stream_buffers import add_chunk
-from avfusion.modules.synchroniser.stream_table import StreamTable
 from avfusion.types import FinalisedFrames, Frames, TokenStream
 from avfusion.types.clock import time_dtype
-from avfusion.types.state import as_rows, put_rows
+from avfusion.types.state import chosen_rows, ended_rows, put_rows
 
 
 class FrameSynchroniser(Component):
-    """Puts each token of each stream into the video frame during which it sounds (FAVOR, section 3.1).
+    """Assigns each token of each stream to the video frame of its time (FAVOR, section 3.1).
 
     A token belongs to the frame whose half-open span holds its centre. A centre on an edge belongs to the frame that
     begins there; times that are equal but for the rounding of their dtype count as equal. Inside the frame tokens keep
     their order and fill its slots from the first. Frames are added where a stream begins before the video or outlasts
     it; without video the frames are the regular grid of ``frame_rate``; a still image is held for as long as there is
-    audio (zero-order hold). Every real token is placed, or the call fails.
+    audio (zero-order hold). Every real token is placed, or the call raises an error.
 
     The streams of a frame are fused in one of two ways:
 
@@ -36,19 +36,19 @@ class FrameSynchroniser(Component):
       zero there. A slot is real if any stream has a token in it.
     * ``"tokens"``: one after the other on the token axis; all must have the same width.
 
-    There are no parameters, unless a learned token shall stand for a modality that a clip lacks.
+    The only parameters are the optional learned tokens for missing modalities.
 
     Args:
-        visual_dim: width of the visual tokens; ``None`` for a synchroniser that never sees video.
+        visual_dim: width of the visual tokens; ``None`` for a synchroniser without video.
         stream_dims: width of each further stream by name, in the order of fusion.
-        frame_rate: frames a second of the grid where there is no video, and of plain tensors of visual tokens.
-        stream_rates: tokens a second of streams that are given as plain tensors; 50 (Whisper's) for those not named.
+        frame_rate: frames per second of the grid without video, and of plain tensors of visual tokens.
+        stream_rates: tokens per second of streams that are given as plain tensors; 50 (Whisper's) for those not named.
         slots: slots of a frame for each stream: one number, or one for each name, ``"visual"`` included (``"tokens"``
             fusion only).
         fusion: ``"features"`` or ``"tokens"``.
-        padding: ``"masked"``: nobody attends to the empty slots of a frame; ``"released"``: they count as tokens of
-            zeros, as the released weights were trained.
-        learn_absent_tokens: a learned vector for each modality stands where a clip that lacks it would have its tokens.
+        padding: ``"masked"``: empty slots of a frame are masked; ``"released"``: they count as tokens of zeros, as the
+            released weights were trained.
+        learn_absent_tokens: a learned vector per modality replaces the tokens of clips without that modality.
 
     Raises:
         InvalidValueError: no stream at all, unequal widths for ``"tokens"``, rates or slots that are not positive.
@@ -104,7 +104,7 @@ class FrameSynchroniser(Component):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the absent tokens, if there are any."""
+        """Initialises the learned tokens for missing modalities, if there are any."""
         for token in self.absent_tokens.values():
             nn.init.normal_(token, std=0.02)
 
@@ -120,12 +120,12 @@ class FrameSynchroniser(Component):
 
     @property
     def stream_rates(self) -> Mapping[str, float]:
-        """Tokens a second of plain tensors of each stream but the video, by name."""
+        """Tokens per second of plain tensors of each stream but the video, by name."""
         return self.table.rates
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second of added frames, and of plain tensors of video."""
+        """Frames per second of added frames, and of plain tensors of video."""
         return self.table.frame_rate
 
     @property
@@ -150,8 +150,8 @@ class FrameSynchroniser(Component):
         Args:
             visual: frames of the video, or a plain ``(batch, frame, token, visual_dim)`` at ``frame_rate``, or
                 ``None``.
-            num_frames: frames of the result, if its shape shall not depend on what the tensors hold: for
-                ``torch.compile(fullgraph=True)`` and ``torch.export``. As many as the longest clip needs without it.
+            num_frames: number of frames of the result, for shapes that do not depend on values
+                (``torch.compile(fullgraph=True)``, ``torch.export``). By default as many as the longest clip needs.
             **streams: each named stream, or a plain ``(batch, time, dim)`` at its rate in ``stream_rates``, or
                 ``None``. A clip of the batch lacks a modality if all its tokens are masked.
 
@@ -184,14 +184,13 @@ class FrameSynchroniser(Component):
         max_wait: float | None = None,
         device: torch.device | str | None = None,
     ) -> FrameSynchroniserState:
-        """Clips of which nothing has come yet.
+        """The state before any input.
 
         Args:
             batch_size: clips.
-            streams: names of the streams that will come, ``"visual"`` among them; all without it. No frame waits for
-                another.
-            max_wait: seconds, on the clip's clock, that a frame waits for a stream that is behind the others; as long
-                as it takes without it.
+            streams: names of the expected streams, ``"visual"`` for video; all by default. Frames wait for no other.
+            max_wait: seconds, on the clip's clock, that a frame waits for a stream that is behind the others; unlimited
+                by default.
             device: of the state.
 
         Raises:
@@ -214,28 +213,28 @@ class FrameSynchroniser(Component):
         watermark: Mapping[str, float | Tensor] | None = None,
         end: Bool[Tensor, " batch"] | None = None,
     ) -> tuple[FinalisedFrames, FrameSynchroniserState]:
-        """Takes a chunk of each stream, and gives the frames that are now final.
+        """Appends a chunk of each stream, and returns the frames that are now final.
 
-        A frame is final when every expected stream's watermark has passed its end: a token that is centred there or
-        later has come, a video frame that ends there, or ``watermark`` says so; or when the stream that is ahead is
-        ``max_wait`` seconds past it. What a later video frame can still change waits for it, whatever ``watermark``
-        says: all frames before the first video frame, a video frame whose end is not known, and without ``max_wait``
-        the frames behind the last one; so do, with learned absent tokens, all frames before a stream has begun. What
-        comes for a finalised frame is late: left out, and counted.
+        A frame is final when the watermarks of all expected streams have passed its end, or when the newest input is
+        ``max_wait`` seconds past it. A token advances its stream's watermark to its centre, a video frame to its end,
+        and the argument ``watermark`` to any time. Frames that a later video frame can change wait for it regardless of
+        watermarks: all frames before the first video frame, a video frame without a known end, and, without
+        ``max_wait``, the frames after the last one. With learned absent tokens, frames also wait until every stream has
+        begun. Input for a finalised frame is late: it is dropped and counted.
 
         Args:
-            chunk: what has come of each stream, by name, or nothing. Plain tensors go on where that stream stopped, at
-                its rate; other values have their times on the clip's clock. A clip of which nothing has come is masked.
+            chunk: new tokens or frames by stream, possibly none. Plain tensors continue their stream at its rate; other
+                values carry times on the clip's clock. Clips without new input are masked.
             state: of the clips so far; not changed.
             watermark: seconds up to which streams are complete, by name, one number or ``(batch,)``; ``inf`` where a
                 stream has ended.
-            end: ``(batch,)`` bool: clips that are over. All their pending frames are finalised, and new clips begin.
+            end: ``(batch,)`` bool: clips that end. All their pending frames are finalised, and new clips begin.
 
         Returns:
             The finalised frames, and the new state.
 
         Raises:
-            AlignmentError: times that go back; tokens that fit no frame or no slot.
+            AlignmentError: times that decrease; tokens that fit no frame or no slot.
             InvalidValueError: unknown streams, widths or batches that do not fit.
 
         Example:
@@ -252,9 +251,7 @@ class FrameSynchroniser(Component):
             >>> synchronise.flush(state).lengths.tolist()
             [2]
         """
-        over = torch.zeros_like(state.max_wait, dtype=torch.bool)
-        if end is not None:
-            over = as_rows(end, len(over), "end", over.device)
+        over = ended_rows(end, state.max_wait)
         pending = add_chunk(self.table, chunk, state, watermark)
         done, after = finalise(self.table, pending, end=over, knows_absent=len(self.absent_tokens) > 0)
         frames = self._fuse(done.placed, done.grid, done.absent)
@@ -262,23 +259,23 @@ class FrameSynchroniser(Component):
         return FinalisedFrames(frames, done.lengths, late), after if end is None else self.reset(after, over)
 
     def flush(self, state: FrameSynchroniserState) -> FinalisedFrames:
-        """What is still pending, as if all clips were over."""
+        """Finalises the pending frames of all clips."""
         return self.step({}, state, end=torch.ones_like(state.max_wait, dtype=torch.bool))[0]
 
     def reset(self, state: FrameSynchroniserState, rows: Bool[Tensor, " batch"]) -> FrameSynchroniserState:
-        """The state with new clips in some rows; what is pending there is dropped.
+        """The state with new clips in some rows; their pending input is dropped.
 
         Args:
             state: of the clips so far; not changed.
             rows: ``(batch,)`` bool.
         """
-        chosen = as_rows(rows, len(state.max_wait), "rows", state.max_wait.device).nonzero().flatten()
+        chosen = chosen_rows(rows, state.max_wait)
         slots, expected, wait = self.slots.get(VISUAL, 1), state.expected[chosen], state.max_wait[chosen]
         return put_rows(state, chosen, initial_state(self.dims, slots, expected, wait))
 
     def grid(self, frames: Frames, streams: Mapping[str, TokenStream], num_frames: int | None = None) -> FrameGrid:
         """The frames that hold the video and every real token of the streams; ``num_frames`` of them, if given."""
-        return clip_grid(self.table, frames, streams, num_frames)[0]
+        return clip_grid(self.table, frames, streams, num_frames)
 
     def as_stream(self, name: str, value: TokenStream | Tensor) -> TokenStream:
         """A stream as given, or a plain tensor as a stream at the rate of that name."""

@@ -1,4 +1,4 @@
-"""What a stream of a frame synchroniser has received, but not finalised yet."""
+"""The state of a frame synchroniser's stream: pending tokens and video frames."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -8,18 +8,17 @@ from torch import Tensor
 
 from avfusion._shapes import Bool, Float, Int
 from avfusion.functional.open_grid import GridAnchor
-
-VISUAL = "visual"
+from avfusion.functional.stream_table import VISUAL
 
 
 class Progress(NamedTuple):
-    """How far a stream has come.
+    """The progress of a stream.
 
     Attributes:
         watermark: ``(batch,)`` seconds up to which the stream is complete; ``inf`` where it has ended.
         newest: ``(batch,)`` seconds of the newest token, video frame or watermark; ``-inf`` before.
         received: ``(batch,)`` int64: real tokens or video frames so far.
-        late: ``(batch,)`` int64: those of them that came after their frame was finalised, and were left out.
+        late: ``(batch,)`` int64: those that arrived after their frame was finalised, and were dropped.
     """
 
     watermark: Float[Tensor, " batch"]
@@ -29,7 +28,7 @@ class Progress(NamedTuple):
 
 
 class PendingTokens(NamedTuple):
-    """Tokens of a stream whose frames are not finalised, each clip's first.
+    """Tokens of a stream whose frames are not finalised, real ones first.
 
     Attributes:
         tokens: ``(batch, time, dim)``.
@@ -45,12 +44,12 @@ class PendingTokens(NamedTuple):
 
 
 class PendingFrames(NamedTuple):
-    """Video frames that are not finalised, each clip's first, and the one before them if it is held.
+    """Video frames that are not finalised, real ones first, and the one before them if it is held.
 
     Attributes:
-        tokens: ``(batch, picture, token, dim)``.
-        mask: ``(batch, picture, token)`` bool.
-        spans: ``(batch, picture, 2)`` seconds.
+        tokens: ``(batch, frame, token, dim)``.
+        mask: ``(batch, frame, token)`` bool.
+        spans: ``(batch, frame, 2)`` seconds.
         held: ``(batch, 1 or 0, token, dim)``: the video frame that was finalised last, where it is held (zero-order
             hold).
         held_mask: ``(batch, 1 or 0, token)`` bool.
@@ -58,9 +57,9 @@ class PendingFrames(NamedTuple):
         progress: of the video.
     """
 
-    tokens: Float[Tensor, "batch picture token dim"]
-    mask: Bool[Tensor, "batch picture token"]
-    spans: Float[Tensor, "batch picture 2"]
+    tokens: Float[Tensor, "batch frame token dim"]
+    mask: Bool[Tensor, "batch frame token"]
+    spans: Float[Tensor, "batch frame 2"]
     held: Float[Tensor, "batch held token dim"]
     held_mask: Bool[Tensor, "batch held token"]
     rounding: Float[Tensor, " batch"]
@@ -68,13 +67,13 @@ class PendingFrames(NamedTuple):
 
 
 class FrameSynchroniserState(NamedTuple):
-    """What is pending, and where the frames go on.
+    """Pending input, and where the next frames begin.
 
     Attributes:
         visual: video frames.
         streams: tokens of each further stream, in the order of the synchroniser's ``dims``.
-        anchor: where each clip's frames go on.
-        max_wait: ``(batch,)`` seconds that a frame waits for a stream that is behind; ``inf``: for as long as it takes.
+        anchor: where each clip's next frame begins.
+        max_wait: ``(batch,)`` seconds that a frame waits for a stream that is behind; ``inf``: without limit.
         expected: ``(batch, stream)`` bool: which streams a clip has, in the order of the synchroniser's ``dims``.
     """
 
@@ -86,7 +85,7 @@ class FrameSynchroniserState(NamedTuple):
 
     @property
     def late(self) -> Tensor:
-        """``(batch, stream)`` int64: what has come late since each clip's beginning."""
+        """``(batch, stream)`` int64: late input since the beginning of each clip."""
         counts = [stream.progress.late for stream in self.streams]
         if len(counts) < self.expected.shape[1]:
             counts = [self.visual.progress.late, *counts]
@@ -94,7 +93,7 @@ class FrameSynchroniserState(NamedTuple):
 
 
 def initial_state(names: Iterable[str], slots: int, expected: Tensor, max_wait: Tensor) -> FrameSynchroniserState:
-    """Clips of which nothing has come.
+    """The state before any input.
 
     Args:
         names: of the streams, in the synchroniser's order.

@@ -1,4 +1,4 @@
-"""Tokens and video frames that have come, but whose frames are not finalised yet."""
+"""Pending tokens and video frames: appending chunks, and dropping what is finalised."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -10,14 +10,14 @@ from torch.nn.functional import pad
 from avfusion.errors import AlignmentError, InvalidValueError
 from avfusion.functional.frame_layout import joined_starts, rounding_of_spans
 from avfusion.functional.placement import latest_centres
+from avfusion.functional.ragged import places_to_keep
+from avfusion.functional.stream_table import VISUAL, StreamTable
 from avfusion.modules.synchroniser.state import (
-    VISUAL,
     FrameSynchroniserState,
     PendingFrames,
     PendingTokens,
     Progress,
 )
-from avfusion.modules.synchroniser.stream_table import StreamTable
 from avfusion.types import Frames, TokenStream
 from avfusion.types.clock import earliest, later, latest
 from avfusion.types.state import joined
@@ -69,8 +69,8 @@ def add_tokens(name: str, pending: PendingTokens, chunk: TokenStream, end: Tenso
 
     Args:
         name: of the stream, for messages.
-        pending: what has come before.
-        chunk: what has come.
+        pending: earlier input.
+        chunk: new input.
         end: ``(batch,)`` seconds at which the last finalised frame ends.
         edges: ``(batch,)``: :func:`~avfusion.types.clock.rounding` of the frames' edges.
     """
@@ -158,7 +158,7 @@ def _bounded_by_the_next(pending: PendingFrames) -> PendingFrames:
 def keep_tokens(pending: PendingTokens, keep: Tensor | None) -> PendingTokens:
     """Drops tokens that are not real, or not among ``keep`` ``(batch, time)``."""
     mask = pending.mask if keep is None else pending.mask & keep
-    places = _first_places(mask)
+    places = places_to_keep(mask)
     if places is None:
         return pending
     return pending._replace(
@@ -169,9 +169,9 @@ def keep_tokens(pending: PendingTokens, keep: Tensor | None) -> PendingTokens:
 
 
 def keep_frames(pending: PendingFrames, keep: Tensor | None) -> PendingFrames:
-    """Drops video frames in which nothing is real, or that are not among ``keep`` ``(batch, picture)``."""
+    """Drops video frames without real tokens, or not among ``keep`` ``(batch, frame)``."""
     real = pending.mask.any(-1) if keep is None else pending.mask.any(-1) & keep
-    places = _first_places(real)
+    places = places_to_keep(real)
     if places is None:
         return pending
     index = places[..., None]
@@ -180,14 +180,6 @@ def keep_frames(pending: PendingFrames, keep: Tensor | None) -> PendingFrames:
         mask=(pending.mask & real[..., None]).gather(1, index.expand(-1, -1, pending.mask.shape[2])),
         spans=pending.spans.gather(1, index.expand(-1, -1, 2)),
     )
-
-
-def _first_places(real: Tensor) -> Tensor | None:
-    """``(batch, kept)`` int64: places of what is real, in order, as many as some clip has; ``None``: all, as it is."""
-    if bool(real.all()):
-        return None
-    longest = int(real.sum(1).max())
-    return torch.argsort(real.to(torch.uint8), dim=1, descending=True, stable=True)[:, :longest]
 
 
 def _advanced(progress: Progress, reached: Tensor, received: Tensor | int = 0, late: Tensor | int = 0) -> Progress:

@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from avfusion import Video, Waveform
 from avfusion.models import conversation
-from examples.favor.presets import lora_config, tiny
+from examples.favor.presets import lora_config
+from examples.favor.tiny import tiny
 
 ANSWER = {"role": "assistant", "content": "yes it is"}
 
@@ -63,10 +64,11 @@ def main(kind: str, rank: int, port: str, out: str) -> None:
         model = DistributedDataParallel(model)
     else:
         base = model.get_base_model()
-        for part in (*base.language_model.model.layers, *base.vision_tower.encoder.layers, *base.audio_tower.layers):
+        eyes, ears = base.visual_encoder, base.audio_encoder.model
+        for part in (*base.language_model.model.layers, *eyes.vision_model.encoder.layers, *ears.layers):
             fully_shard(part)
         connector = base.connector.modules_to_save["default"]
-        for part in (base.vision_tower, base.qformer, base.audio_tower, connector, model):
+        for part in (eyes.vision_model, eyes.qformer, eyes, ears, connector, model):
             fully_shard(part)
     for rows in (shares(), shares()[::-1]):  # each process has each kind of batch once
         inputs, labels, windows = inputs_of(processor, rows[rank])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from examples.favor import FavorConfig
-from examples.favor.presets import tiny_config
+from examples.favor.tiny import tiny_config
 
 
 class FavorModelTester:

@@ -12,8 +12,8 @@ from avfusion import InvalidValueError
 from avfusion.media import load_media
 from avfusion.models import conversation, rowwise_options
 from examples.favor.answering import Answerer, Decoding
-from examples.favor.presets import tiny
 from examples.favor.timeline import attention_timeline, draw_timeline
+from examples.favor.tiny import tiny
 from tests.examples.favor.media import clip
 
 GREEDY = Decoding(max_new_tokens=10, num_beams=1)

@@ -11,7 +11,7 @@ import pytest
 
 from examples.favor.answering import Answerer, Decoding
 from examples.favor.app import THEME, build, reply, timeline_of
-from examples.favor.presets import tiny
+from examples.favor.tiny import tiny
 from tests.examples.favor.media import clip
 
 # Gradio leaves event loops to the garbage collector, which is called here lest other tests be blamed.

@@ -12,7 +12,8 @@ from avfusion import InvalidValueError, Video, Waveform
 from avfusion.models import conversation
 from examples.favor.baselines import BASELINES, WhisperBaseline, from_instructblip
 from examples.favor.loading import load
-from examples.favor.presets import lora_config, tiny_config
+from examples.favor.presets import lora_config
+from examples.favor.tiny import tiny_config
 from tests.examples.favor.media import clip
 
 PRESET = "favor-vicuna-7b"

@@ -16,9 +16,9 @@ from avfusion.media import load_media
 from avfusion.models import conversation
 from examples.favor.answering import Answerer, Decoding
 from examples.favor.batches import answers
-from examples.favor.presets import tiny
 from examples.favor.processing_favor import FavorProcessor
 from examples.favor.questions import Question
+from examples.favor.tiny import tiny
 from tests.examples.favor.media import clip
 
 

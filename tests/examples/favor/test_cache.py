@@ -16,9 +16,10 @@ from examples.favor.__main__ import main
 from examples.favor.data import Conversations
 from examples.favor.features import INDEX, FeatureCache, FeatureWriter, cache_settings, clip_tracks, shard_path
 from examples.favor.modeling_favor import FavorForConditionalGeneration
-from examples.favor.presets import PRESETS, tiny
+from examples.favor.presets import PRESETS
 from examples.favor.processing_favor import FavorProcessor
 from examples.favor.records import Example, read_examples
+from examples.favor.tiny import tiny
 from tests.examples.favor.media import clip
 from tests.examples.favor.training import asking, command_line, curve, write_clips, write_data
 
@@ -123,7 +124,7 @@ def test_a_file_that_changed_is_encoded_anew_and_never_served_as_it_was(
     data[0]  # the others are served
 
     seen: list[int] = []
-    model.vision_tower.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    model.visual_encoder.vision_model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
     after = _cached(model, processor, examples, folder)
     assert seen == [8]  # the changed film's frames
     fresh = _cached(model, processor, examples, tmp_path / "fresh")
@@ -178,8 +179,7 @@ def test_training_from_the_cache_has_the_losses_of_training_from_media(
 
     for owner, name in (
         (FavorForConditionalGeneration, "encode"),
-        (FavorProcessor, "_pictures"),
-        (FavorProcessor, "_sound"),
+        (FavorProcessor, "encode_clips"),
         (FavorProcessor, "read"),
     ):
         monkeypatch.setattr(owner, name, never)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from examples.favor.__main__ import main
-from examples.favor.presets import tiny
+from examples.favor.tiny import tiny
 from tests.examples.favor.media import clip
 
 SHORT = ["--max-new-tokens", "6"]
@@ -63,7 +63,7 @@ def test_a_dialogue_keeps_what_was_said(
         (["--video", "{}/gone.mp4"], "video: no such file"),
         (["--audio", "{}/silent.mp4"], "holds no audio"),
         (["--video", "{}/broken.mp4"], "broken.mp4:"),
-        (["--video", "{}/whole.mp4", "--image", "{}/whole.mp4"], "conversation: must have one picture track"),
+        (["--video", "{}/whole.mp4", "--image", "{}/whole.mp4"], "conversation: must have at most one video track"),
         (["--model", "nothing"], "model: must be a preset"),
         (["--model", "{}/empty"], "holds neither config.json nor"),
         (["--model", "{}/other"], "must hold a favor model, found 'llama'"),

@@ -19,7 +19,7 @@ from examples.favor.connector import build_connector
 from examples.favor.convert import infer_preset
 from examples.favor.loading import load
 from examples.favor.modeling_favor import FavorForConditionalGeneration
-from examples.favor.presets import tiny, tiny_config
+from examples.favor.tiny import tiny, tiny_config
 from tests.examples.favor.media import clip
 
 FAVOR, SALMONN = "favor-vicuna-7b", "video-salmonn-13b"
@@ -172,7 +172,7 @@ def test_the_options_of_the_release_go_with_the_weights(tmp_path: Path) -> None:
     }.items():
         assert getattr(model.config, name) == value, name
         assert report["options"][name] == value
-    assert model.event_tower is None
+    assert model.event_encoder is None
     assert (processor.slots, processor.sound_grids) == (32, {})
     inputs = processor.apply_chat_template(conversation("what?", video=clip(tmp_path / "a.mp4", seconds=3.0)))
     assert model.generate(**inputs, max_new_tokens=2, min_new_tokens=2).shape[1] == inputs["input_ids"].shape[1] + 2

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 from avfusion import InvalidValueError, MediaError
 from avfusion.media import write_video
 from examples.favor.data import Conversations
-from examples.favor.presets import tiny
 from examples.favor.records import Example, read_examples
+from examples.favor.tiny import tiny
 from tests.examples.favor.training import asking, write_clips, write_lines
 
 
@@ -82,7 +82,7 @@ GOOD = json.dumps({"question": "q", "answer": "a"})
         ('{"conversation": [{"from": "cat", "value": "q"}]}', r"data\.jsonl:1: from: .* found 'cat'"),
         ('{"conversation": [{"from": "human", "value": "q"}]}', r"data\.jsonl:1: messages: must be questions and answ"),
         ('{"video": "no.mp4", "conversation": [["q", "a"]]}', r"data\.jsonl:1: video: no such file, .*no\.mp4"),
-        ('{"video": ["a", "b"], "conversation": [["q", "a"]]}', r"data\.jsonl:1: video: must have one picture"),
+        ('{"video": ["a", "b"], "conversation": [["q", "a"]]}', r"data\.jsonl:1: video: must have one video track"),
         ('{"messages": []}', r"data\.jsonl:1: messages: must be a list that is not empty"),
         ('{"messages": [{"role": "cat", "content": "q"}]}', r"data\.jsonl:1: messages: each must have the role"),
         ('{"messages": [{"role": "user", "content": [{"type": "smell"}]}]}', r"data\.jsonl:1: content: a part must"),

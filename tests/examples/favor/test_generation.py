@@ -13,11 +13,15 @@ from examples.favor import FavorForConditionalGeneration, towers
 from examples.favor.output import CACHE
 from examples.favor.presets import PRESETS
 from tests.examples.favor.model_tester import FavorModelTester
+from tests.examples.favor.parts import inside
 
 FOUR = {"max_new_tokens": 4, "min_new_tokens": 4}
 
 
-@pytest.fixture(params=["favor-vicuna-7b", "video-salmonn-13b", "modern"])
+KINDS = ("favor-vicuna-7b", "video-salmonn-13b", "modern", "real-tiny")
+
+
+@pytest.fixture(params=KINDS)
 def ready(request: pytest.FixtureRequest) -> tuple[FavorForConditionalGeneration, dict[str, Any]]:
     set_seed(0)
     config, inputs = FavorModelTester(preset=request.param).prepare_config_and_inputs_for_common()
@@ -28,7 +32,8 @@ def ready(request: pytest.FixtureRequest) -> tuple[FavorForConditionalGeneration
 
 
 def test_every_preset_is_tested_under_some_name() -> None:
-    assert set(PRESETS) == {"favor-vicuna-7b", "favor-vicuna-13b", "video-salmonn-13b", "modern"}
+    alike = {"favor-vicuna-13b": "favor-vicuna-7b", "small": "modern"}
+    assert {alike.get(preset, preset) for preset in PRESETS} == set(KINDS)
 
 
 @pytest.mark.parametrize(
@@ -119,20 +124,20 @@ def test_only_the_first_step_looks_at_media(ready: Any, sharded: bool, monkeypat
     model, inputs = ready
     monkeypatch.setattr(towers, "is_sharded", lambda *_: sharded)  # then a batch without media runs towers too
     seen: list[str] = []
-    for name in ("vision_tower", "audio_tower"):
-        getattr(model, name).register_forward_pre_hook(lambda *_, name=name: seen.append(name))
+    for name in ("vision", "audio"):
+        inside(model)[name].register_forward_pre_hook(lambda *_, name=name: seen.append(name))
     text = {"input_ids": torch.full_like(inputs["input_ids"], 7), "attention_mask": inputs["attention_mask"]}
     model.generate(**inputs, **FOUR)
-    assert sorted(seen) == ["audio_tower", "vision_tower"]
+    assert sorted(seen) == ["audio", "vision"]
     seen.clear()
     model.generate(**text, **FOUR)
-    assert sorted(seen) == (["audio_tower", "vision_tower"] if sharded else [])
+    assert sorted(seen) == (["audio", "vision"] if sharded else [])
 
 
 def test_beams_encode_each_clip_once(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = ready
     seen = []
-    model.vision_tower.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    inside(model)["vision"].register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
     model.generate(**inputs, num_beams=3, **FOUR)
     assert seen == [inputs["pixel_values_videos"].shape[:2].numel()]
 

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from avfusion import CheckpointError, InvalidValueError
 from examples.favor.features import INDEX, FeatureCache
 from examples.favor.loading import check_index, load, load_configuration
-from examples.favor.presets import tiny
 from examples.favor.questions import read_questions
 from examples.favor.records import read_examples
 from examples.favor.released import read, sort
+from examples.favor.tiny import tiny
 
 
 def itself() -> dict[str, Any]:

@@ -25,7 +25,7 @@ from examples.favor.answering import Answerer, Decoding
 from examples.favor.app import build, reply, serve, timeline_of
 from examples.favor.limits import Limits, for_visitors
 from examples.favor.live_tab import FILE, Live
-from examples.favor.presets import tiny
+from examples.favor.tiny import tiny
 from tests.examples.favor.media import clip
 
 pytestmark = pytest.mark.filterwarnings(

@@ -20,7 +20,8 @@ from examples.favor.browser_stream import BrowserStream
 from examples.favor.live import answer_options, live_model, live_session, media_options
 from examples.favor.live_tab import BOTH, FILE, MICROPHONE, Live, reply
 from examples.favor.loading import load
-from examples.favor.presets import PRESETS, tiny
+from examples.favor.presets import PRESETS
+from examples.favor.tiny import tiny
 from tests.examples.favor.media import clip
 
 
@@ -62,6 +63,8 @@ def test_the_eye_sees_what_the_towers_see(answerer: Answerer, video: str) -> Non
     own = answerer.model.encode(pixel_values_videos=inputs["pixel_values_videos"])
     assert torch.allclose(frames.tokens, own["visual_features"], atol=1e-6)
     assert torch.equal(frames.spans, media.video.spans)
+    none = media.video._replace(mask=torch.zeros_like(media.video.mask))
+    assert not live_model(answerer.model, answerer.processor).visual_encoder(none).mask.any()
 
 
 def test_what_cannot_stream_is_refused_by_name() -> None:

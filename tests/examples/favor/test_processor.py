@@ -9,9 +9,10 @@ import torch
 from avfusion import InvalidTypeError, InvalidValueError, MediaError, Video, Waveform
 from avfusion.media import load_media
 from avfusion.models import conversation
-from examples.favor.presets import PRESETS, tiny
+from examples.favor.presets import PRESETS
 from examples.favor.processing_favor import FavorProcessor
 from examples.favor.streams import HELD, microseconds, seconds
+from examples.favor.tiny import tiny
 from tests.examples.favor.media import clip
 
 
@@ -142,7 +143,7 @@ def test_what_is_wrong_is_said(processor: FavorProcessor, film: str, tmp_path: P
         say(message({"type": "video"}))
     with pytest.raises(InvalidValueError, match="must not hold the character NUL"):
         say(conversation("a\x00b"))
-    with pytest.raises(InvalidValueError, match="one picture track"):
+    with pytest.raises(InvalidValueError, match="one video track"):
         say(message(picture, {"type": "image", "image": film}))
     with pytest.raises(InvalidValueError, match="sample_rate"):
         say(conversation("a?", audio=Waveform.from_samples([torch.zeros(8000)], 8000)))

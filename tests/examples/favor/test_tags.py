@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avfusion import InvalidValueError
-from examples.favor.presets import tiny
 from examples.favor.questions import read_questions
 from examples.favor.records import read_examples
 from examples.favor.tags import TAGS, place_media
+from examples.favor.tiny import tiny
 from tests.examples.favor.media import clip
 from tests.examples.favor.training import write_lines
 
@@ -103,7 +103,7 @@ def test_messages_may_have_their_media_beside_them(folder: Path, beside: dict[st
         ({"video": "a.mp4", "conversations": dialogue("<image>q<video>")}, r"one tag for the pictures .*<image>, <v"),
         ({"video": "a.mp4", "conversations": dialogue("<video>q", "<audio>")}, r"must be in one turn, found them in 2"),
         ({"video": "a.mp4", "question": "<audio><speech>", "answer": "a"}, r"one for the sound, .*<audio>, <speech>"),
-        ({"image": ["a.jpg", "a.jpg"], "conversations": dialogue("<image><image>q")}, r"must have one picture track"),
+        ({"image": ["a.jpg", "a.jpg"], "conversations": dialogue("<image><image>q")}, r"must have one video track"),
         ({"video": "a.mp4", "conversations": [{"from": "gpt", "value": "a"}]}, r"must have a question for the media"),
     ],
 )  # fmt: skip

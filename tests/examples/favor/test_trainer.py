@@ -24,9 +24,10 @@ from examples.favor import train
 from examples.favor.__main__ import main
 from examples.favor.data import Conversations
 from examples.favor.loading import load
-from examples.favor.presets import lora_config, tiny
+from examples.favor.presets import lora_config
 from examples.favor.records import Example
 from examples.favor.streams import media_inputs
+from examples.favor.tiny import tiny
 from examples.favor.train import parse_settings
 from examples.favor.trainer import FavorTrainer, last_checkpoint
 from examples.favor.workers import WORKERS

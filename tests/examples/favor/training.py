@@ -8,8 +8,8 @@ import torch
 from transformers import TrainingArguments
 
 from avfusion.media import write_video
-from examples.favor.presets import tiny
 from examples.favor.tags import Messages
+from examples.favor.tiny import tiny
 
 COLOURS = {"red": (1.0, 0.0, 0.0), "blue": (0.0, 0.0, 1.0)}
 

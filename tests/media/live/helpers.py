@@ -28,7 +28,7 @@ class Clock:
 
 
 def clip(path: Path, *, seconds: float = 2.0, audio_codec: str = "aac", start: float = 0.0, **options: Any) -> Path:
-    """Pictures of rising levels at 10 a second, and a tone that rises with time, so that no two moments are alike."""
+    """Frames of rising levels at 10 a second, and a tone that rises with time, so that no two moments are alike."""
     count = round(10 * seconds)
     given: dict[str, Any] = {
         "pixels": grey([10 + 230 * index // count for index in range(count)]),
@@ -76,7 +76,7 @@ def spans_of(chunks: Sequence[LiveChunk]) -> Tensor:
 
 
 def samples_of(chunks: Sequence[LiveChunk]) -> Tensor:
-    """The sound, each chunk's at its time, NaN where there is none."""
+    """The audio, each chunk's at its time, NaN where there is none."""
     waves = [chunk.waveform for chunk in chunks if chunk.waveform is not None]
     places = [round(float(wave.start) * wave.sample_rate) for wave in waves]
     samples = torch.full((places[-1] + waves[-1].samples.shape[1],), torch.nan)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from avfusion.media import open_live
-from avfusion.media._pictures import Pictures
-from avfusion.media._sound import Sound
+from avfusion.media._audio import AudioCollector
+from avfusion.media._frames import FrameCollector
 from avfusion.media._timeline import Timeline
 from avfusion.media._truncation import Stated
 from avfusion.media.live import opening, reader
@@ -23,8 +23,8 @@ drawn = settings(
     deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 PLACES: list[tuple[Any, str]] = [
-    *((Pictures, name) for name in ("add", "take", "close", "still")),
-    *((Sound, name) for name in ("add", "take", "close")),
+    *((FrameCollector, name) for name in ("add", "take", "close", "still")),
+    *((AudioCollector, name) for name in ("add", "take", "close")),
     (Timeline, "fit"),
     *((Stated, name) for name in ("see", "check")),
     *(

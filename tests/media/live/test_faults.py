@@ -38,7 +38,7 @@ def faults_of(chunks: Sequence[LiveChunk], kind: str) -> list[LiveFault]:
 
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Four seconds, in which pictures and sound alternate, as they do when they are sent."""
+    """Four seconds, in which video and audio alternate, as they do when they are sent."""
     path = tmp_path_factory.mktemp("clips") / "clip.mkv"
     write_video(path, grey([20 + 5 * index for index in range(40)]), 10.0, tone(300, 4.0, 16000))
     return path.read_bytes()
@@ -63,7 +63,7 @@ def test_a_file_that_is_cut_short_gives_what_it_holds(stream: bytes, tmp_path: P
     samples = samples_of(chunks)
     assert 16000 < len(samples) < 48000
     assert torch.allclose(samples[:-500], media.waveform.samples[0, : len(samples) - 500], atol=1e-3)
-    pixels = pixels_of(chunks)[:-1]  # the last picture is incomplete
+    pixels = pixels_of(chunks)[:-1]  # the last frame is incomplete
     assert torch.equal(pixels, media.video.pixels[0, : len(pixels)])
 
 
@@ -129,9 +129,12 @@ def test_what_never_opens_is_refused_at_once(tmp_path: Path) -> None:
 def test_a_second_source_that_is_refused_closes_the_first(stream: bytes, tmp_path: Path) -> None:
     (tmp_path / "clip.mkv").write_bytes(stream)
     with pytest.raises(MediaError, match=r"none\.wav: does not exist"):
-        open_live(tmp_path / "clip.mkv", sound=tmp_path / "none.wav")
-    with pipe_of(stream) as number, pytest.raises(InvalidValueError, match="sound: must be a file if the source is"):
-        open_live(tmp_path / "clip.mkv", sound=number)
+        open_live(tmp_path / "clip.mkv", audio_source=tmp_path / "none.wav")
+    with (
+        pipe_of(stream) as number,
+        pytest.raises(InvalidValueError, match="audio_source: must be a file if the source is"),
+    ):
+        open_live(tmp_path / "clip.mkv", audio_source=number)
 
 
 def part(folder: Path, start: float, seconds: float = 2.0, **options: Any) -> bytes:
@@ -164,7 +167,7 @@ def test_time_goes_on_where_the_clock_jumps(tmp_path: Path, again: float, live: 
 
 
 def test_pictures_and_sound_stay_together_over_a_jump(tmp_path: Path) -> None:
-    # In both halves a bright picture comes with a loud beep, half a second after the beginning.
+    # In both halves a bright frame comes with a loud beep, half a second after the beginning.
     levels = [10] * 5 + [240] * 5 + [10] * 10
     beep = torch.zeros(1, 96000)
     beep[0, 24000:48000] = tone(1000, 0.5, 48000)
@@ -191,8 +194,8 @@ def test_other_sound_and_other_pictures_go_on(tmp_path: Path) -> None:
     assert levels_of(pixels_of(chunks))[-2:] == pytest.approx([200, 200], abs=4)
     found = {(fault.stream, fault.message.split(": ")[-1]) for fault in faults_of(chunks, "format")}
     assert found == {
-        ("visual", "pictures of 64 × 48 from here on"),
-        ("audio", "sound of 32000 Hz, stereo from here on"),
+        ("visual", "frames of 64 × 48 from here on"),
+        ("audio", "audio of 32000 Hz, stereo from here on"),
     }
     samples = samples_of(chunks)
     assert not samples[samples.isnan().long().argmin() :].isnan().any()
@@ -201,7 +204,7 @@ def test_other_sound_and_other_pictures_go_on(tmp_path: Path) -> None:
 
 
 def interleaved(path: Path, beeps: Sequence[tuple[float, float]], seconds: float = 6.0) -> bytes:
-    """Pictures all the time, sound between some times only."""
+    """Frames all the time, audio between some times only."""
     samples = torch.cat([tone(300, stop - start, 48000) for start, stop in beeps])
     places, first = [], 0
     for start, stop in beeps:
@@ -263,7 +266,7 @@ def remuxed(path: Path, target: Path) -> bytes:
 
 
 def test_sound_that_comes_too_late_is_left_out_of_a_live_source_only(tmp_path: Path) -> None:
-    """All pictures come first, then all sound."""
+    """All frames come first, then all audio."""
     path = clip(tmp_path / "clip.ts", seconds=4.0, start=10.0, options={"max_interleave_delta": "1"})
     data = path.read_bytes()
     with pipe_of(data) as number, open_live(number, max_lag=60.0, max_wait=1.0) as live:
@@ -331,14 +334,14 @@ def test_sound_that_comes_twice_is_taken_once(tmp_path: Path) -> None:
 def test_an_error_in_the_thread_is_raised_where_chunks_are_taken(
     stream: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add = reader.Pictures.add
+    add = reader.FrameCollector.add
 
     def fails(self: Any, frame: Any) -> None:
         if frame.time > 2.0:
             raise ZeroDivisionError("planted")
         add(self, frame)
 
-    monkeypatch.setattr(reader.Pictures, "add", fails)
+    monkeypatch.setattr(reader.FrameCollector, "add", fails)
     with pipe_of(stream) as number, open_live(number, realtime=False) as live:
         chunks = []
         with pytest.raises(ZeroDivisionError, match="planted") as caught:
@@ -434,7 +437,7 @@ def test_what_goes_wrong_at_the_very_end_ends_the_source_too(
     def close(sound: object) -> None:
         raise error
 
-    monkeypatch.setattr("avfusion.media._sound.Sound.close", close)
+    monkeypatch.setattr("avfusion.media._audio.AudioCollector.close", close)
     with open_live(path, realtime=False) as live:
         if isinstance(error, MediaError):
             assert "corrupt" in [fault.kind for chunk in live for fault in chunk.report.faults]

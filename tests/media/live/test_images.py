@@ -69,7 +69,7 @@ def test_a_still_is_held_in_chunks_too(
         write(sound, samples=tone(300, 0.6, 16000)[None], rate=16000, audio_codec="pcm_s16le")
     asked = {"size": size, "frame_rate": frame_rate}
     with open_live(
-        path, sound=sound if sounding else None, realtime=False, chunk_seconds=chunk_seconds, **asked
+        path, audio_source=sound if sounding else None, realtime=False, chunk_seconds=chunk_seconds, **asked
     ) as live:
         chunks = list(live)
     media = load_media(path, **asked)
@@ -130,8 +130,8 @@ def test_an_image_is_no_live_sound(tmp_path: Path) -> None:
     picture(16, 16, 0).save(tmp_path / "a.png")
     with pytest.raises(MediaError, match=r"a.png: holds no audio \(an image\)"):
         open_live(tmp_path / "a.png", video=False)
-    with pytest.raises(MediaError, match=r"a.png: has pictures of 16 × 16 pixels"):
-        open_live(tmp_path / "a.png", limits=MediaLimits(picture_pixels=200))
+    with pytest.raises(MediaError, match=r"a.png: has frames of 16 × 16 pixels"):
+        open_live(tmp_path / "a.png", limits=MediaLimits(frame_pixels=200))
 
 
 def test_the_picture_that_only_others_show_is_left_out(tmp_path: Path) -> None:

@@ -50,11 +50,11 @@ def assert_true(chunks: list[LiveChunk], path: Path) -> None:
     places = (spans_of(chunks)[:, 0] * 2).round().long()
     assert (places.diff() > 0).all()
     assert torch.equal(pixels_of(chunks), media.video.pixels[0, places])
-    assert len(places) + sum(chunk.report.skipped_pictures for chunk in chunks) == media.video.pixels.shape[1]
+    assert len(places) + sum(chunk.report.skipped_frames for chunk in chunks) == media.video.pixels.shape[1]
     samples = samples_of(chunks)
     there = ~samples.isnan()
     assert torch.equal(samples[there], media.waveform.samples[0, : len(samples)][there])
-    skipped = sum(chunk.report.skipped_sound for chunk in chunks)
+    skipped = sum(chunk.report.skipped_audio for chunk in chunks)
     assert skipped == pytest.approx((media.waveform.samples.shape[1] - int(there.sum())) / 16000, abs=1e-6)
 
 
@@ -79,7 +79,7 @@ def test_skipping_jumps_to_now_and_says_so(path: Path) -> None:
     # At 4.7 s the last chunk that was over is that from 4.0 to 4.5.
     assert (after.report.start, after.report.end, after.watermark["audio"]) == (4.0, 4.5, 4.5)
     assert after.report.lag == pytest.approx(0.2)
-    assert (after.report.skipped_pictures, after.report.skipped_sound) == (5, 2.5)
+    assert (after.report.skipped_frames, after.report.skipped_audio) == (5, 2.5)
     assert float(after.waveform.start) == 4.0  # missing, not silence, nor squeezed
     assert_true(chunks, path)
 
@@ -115,16 +115,16 @@ def test_slowing_halves_the_rate_and_recovers(path: Path) -> None:
             chunks.append(chunk)
             busy = 1.0 <= chunk.report.end <= 4.0
             pictures = 0 if chunk.video is None else chunk.video.pixels.shape[1]
-            clock.now += 0.1 + pictures * (0.25 if busy else 0.05)  # each picture costs as long as it lasts
+            clock.now += 0.1 + pictures * (0.25 if busy else 0.05)  # each frame costs as long as it lasts
     rates = [chunk.report.frame_rate for chunk in chunks]
     assert rates[0] == rates[-1] == 4.0
     assert min(rates) == 2.0  # which is enough
-    assert sum(chunk.report.skipped_sound for chunk in chunks) == 0
-    assert sum(chunk.report.skipped_pictures for chunk in chunks) > 0
+    assert sum(chunk.report.skipped_audio for chunk in chunks) == 0
+    assert sum(chunk.report.skipped_frames for chunk in chunks) > 0
     slow = [chunk for chunk in chunks if chunk.report.frame_rate == 2.0 and chunk.video is not None]
     for chunk in slow:
         spans = chunk.video.spans[0]
-        assert (spans[:, 1] - spans[:, 0] == 0.25).all()  # a picture stands for its own span
+        assert (spans[:, 1] - spans[:, 0] == 0.25).all()  # a frame stands for its own span
         assert (spans[:, 0] * 4 % 2 == 0).all()
 
 
@@ -133,22 +133,24 @@ def test_the_rate_stops_at_its_floor_and_then_it_skips(path: Path) -> None:
     for lowest, floor in ((None, 2.0), (0.9, 1.0), (8.0, 8.0)):
         chunks = play(path, Clock(), [1.5] * 9, **options, lowest_frame_rate=lowest)
         assert min(chunk.report.frame_rate for chunk in chunks) == floor
-        assert sum(chunk.report.skipped_sound for chunk in chunks) > 0
+        assert sum(chunk.report.skipped_audio for chunk in chunks) > 0
 
 
 def test_far_ahead_is_looked_for_rather_than_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from avfusion.media.live import reader
 
-    path = clip(tmp_path / "clip.mp4", seconds=15.0)  # a picture in ten needs none before it
+    path = clip(tmp_path / "clip.mp4", seconds=15.0)  # a frame in ten needs none before it
     seen = []
-    add = reader.Pictures.add
-    monkeypatch.setattr(reader.Pictures, "add", lambda self, frame: (seen.append(frame.time), add(self, frame))[1])
+    add = reader.FrameCollector.add
+    monkeypatch.setattr(
+        reader.FrameCollector, "add", lambda self, frame: (seen.append(frame.time), add(self, frame))[1]
+    )
     chunks = play(path, Clock(), [13.0])
     assert not [time for time in seen if 6.0 < time < 11.0]
     assert chunks[1].report.start == 13.0
     media = load_media(path)
     assert torch.equal(pixels_of(chunks[1:]), media.video.pixels[0, 26:])
-    # The sound is resampled from another place on, half a sample away at most.
+    # The audio is resampled from another place on, half a sample away at most.
     samples = samples_of(chunks[1:])[13 * 16000 :]
     assert torch.allclose(samples, media.waveform.samples[0, 13 * 16000 :][: len(samples)], atol=0.03)
     assert abs(13 * 16000 + len(samples) - media.waveform.samples.shape[1]) <= 1
@@ -169,7 +171,7 @@ def test_what_comes_while_nobody_takes_it_is_bounded(path: Path, policy: Any) ->
         assert sum(len(piece.seen) for piece in held) <= 8
         chunks = [*live]
     assert chunks[0].report.start == pytest.approx(LENGTH - 0.5, abs=0.51)
-    assert chunks[0].report.skipped_sound == pytest.approx(chunks[0].report.start)
+    assert chunks[0].report.skipped_audio == pytest.approx(chunks[0].report.start)
     assert kinds_of(chunks) == set()
     if policy == "skip":
         assert_true(chunks, path)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from avfusion.media import MediaLimits
-from avfusion.media._sound import Heard
+from avfusion.media._audio import AudioSegment
 from avfusion.media._timeline import Timeline
 from avfusion.media.live.assembly import Assembly
 from avfusion.media.live.backlog import Backlog, ClosedError, Piece
@@ -16,7 +16,7 @@ from avfusion.media.live.pace import Pace
 TENTH = Fraction(1, 10)
 
 
-def sound(watermark: float, *heard: Heard, fault: LiveFault | None = None) -> Piece:
+def sound(watermark: float, *heard: AudioSegment, fault: LiveFault | None = None) -> Piece:
     return Piece("audio", (), heard, 0.0, watermark, (fault,) if fault else ())
 
 
@@ -25,7 +25,7 @@ def test_time_goes_on_after_all_streams_and_all_follow() -> None:
     for step in range(10):
         assert line.fit("visual", step * TENTH, TENTH).shift == 0
         assert line.fit("audio", step * TENTH + 2 * TENTH, TENTH).shift == 0
-    # Both begin again at 0: after the sound, which had come further.
+    # Both begin again at 0: after the audio, which had come further.
     back = line.fit("visual", Fraction(0), TENTH)
     assert (back.shift, back.jump) == (Fraction(12, 10), pytest.approx(-1.0))
     same = line.fit("audio", Fraction(0), TENTH)
@@ -73,23 +73,23 @@ def test_a_full_backlog_of_a_live_source_drops_the_oldest_but_no_fault() -> None
     backlog = Backlog(seconds=1.0, live=True)
     for place in range(40):
         backlog.put(sound(place / 10, fault=LiveFault("corrupt", "audio", place / 10, 1, "damaged")))
-    dropped = backlog.tell_dropped()
+    dropped = backlog.take_dropped()
     assert dropped.until == pytest.approx(2.8)
     assert [(fault.kind, fault.amount, fault.time) for fault in dropped.faults] == [("corrupt", 29, 0.0)]
-    assert backlog.tell_dropped() == ((0.0, ()))
+    assert backlog.take_dropped() == ((0.0, ()))
     assert backlog.get().watermark == pytest.approx(2.9)
 
 
 def test_silence_is_given_as_soon_as_it_is_known() -> None:
     assembly = Assembly(["audio"], frame_rate=2.0, sample_rate=100, max_wait=1.0, late=True, limits=MediaLimits())
-    assembly.add(sound(0.7, Heard(0, torch.ones(70))))
+    assembly.add(sound(0.7, AudioSegment(0, torch.ones(70))))
     assert not assembly.ready(1.0)
-    assembly.add(sound(2.3))  # the sound goes on there, and none of it has been resampled yet
+    assembly.add(sound(2.3))  # the audio goes on there, and none of it has been resampled yet
     assert assembly.ready(2.0)
     first, second = assembly.cut(1.0), assembly.cut(2.0)
     assert first.waveform.samples[0].tolist() == [1.0] * 70 + [0.0] * 30
     assert second.waveform.samples[0].tolist() == [0.0] * 100
-    assembly.add(sound(3.0, Heard(230, torch.ones(70))))
+    assembly.add(sound(3.0, AudioSegment(230, torch.ones(70))))
     assert assembly.cut(3.0).waveform.samples[0].tolist() == [0.0] * 30 + [1.0] * 70
 
 

@@ -91,7 +91,7 @@ def test_size_and_streams_are_chosen(clips: list[Path]) -> None:
 
 
 def test_pictures_and_sound_may_come_from_two_files(clips: list[Path]) -> None:
-    with open_live(clips[3], sound=clips[4], realtime=False) as live:
+    with open_live(clips[3], audio_source=clips[4], realtime=False) as live:
         chunks = [*live]
     assert_same(chunks, load_media(clips[3])._replace(waveform=load_media(clips[4]).waveform))
 
@@ -172,7 +172,7 @@ def test_a_camera_and_a_microphone_share_a_clock(clips: list[Path]) -> None:
     with (
         pipe_of(clips[2].read_bytes()) as camera,
         pipe_of(clips[1].read_bytes()) as microphone,
-        open_live(camera, sound=microphone, max_lag=60.0, max_wait=60.0, clock=lambda: 3.0) as live,
+        open_live(camera, audio_source=microphone, max_lag=60.0, max_wait=60.0, clock=lambda: 3.0) as live,
     ):
         settle(live)
         chunks = [*live]

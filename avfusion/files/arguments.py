@@ -1,4 +1,4 @@
-"""Arguments from a file against the annotations of a constructor."""
+"""Checks arguments from a file against the annotations of a constructor."""
 
 import inspect
 import math
@@ -12,11 +12,11 @@ _WHOLE = 2**53  # floats are exact below
 
 
 def misfits(made: type, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with each argument that cannot be meant, as ``"name: must be …, found …"``.
+    """Describes each argument that does not match its annotation, as ``"name: must be …, found …"``.
 
     Args:
-        made: a class whose constructor's annotations say what it takes; what they leave open is taken.
-        arguments: by name.
+        made: the class; arguments without an annotation match any value.
+        arguments: values by name.
     """
     try:
         hints = get_type_hints(made.__init__)  # type: ignore[misc]

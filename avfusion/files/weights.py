@@ -1,4 +1,4 @@
-"""Tensors from a module to a safetensors file, and back without a difference."""
+"""Safetensors files of modules."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,22 +11,22 @@ from avfusion.files import write_whole
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Loads tensors into a module, or raises one error that names everything that differs.
+    """Loads tensors into a module, or raises one error that names all differences.
 
     Args:
-        module: takes the tensors.
-        tensors: name to tensor.
-        source: where they come from, for the message.
+        module: the module.
+        tensors: tensors by name.
+        source: origin of the tensors, for the message.
 
     Raises:
-        CheckpointError: tensors missing, left over, of another shape or kind, or with values that are not finite.
+        CheckpointError: tensors that are missing, unknown, of another shape or kind, or not finite.
     """
     check_fit(module, tensors, source)
     module.load_state_dict(dict(tensors), assign=any(t.is_meta for t in module.state_dict().values()))
 
 
 def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """What :func:`load_exactly` raises, without loading anything; the module may be on the meta device."""
+    """Raises what :func:`load_exactly` raises, without loading; the module may be on the meta device."""
     wanted = module.state_dict()
     both = sorted(set(wanted) & set(tensors))
     found = {
@@ -81,7 +81,7 @@ def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
     Raises:
-        CheckpointError: a file that is missing or broken.
+        CheckpointError: the file is missing or broken.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -96,10 +96,10 @@ def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
 
 
 def assign_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Loads tensors into a module, exactly, in the dtype they have.
+    """Loads tensors into a module, and changes its dtypes to theirs.
 
     Raises:
-        CheckpointError: tensors that do not fit.
+        CheckpointError: the tensors do not fit.
     """
     check_fit(module, tensors, source)
     for name, tensor in module.state_dict(keep_vars=True).items():
@@ -108,9 +108,9 @@ def assign_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str
 
 
 def load_weights(module: nn.Module, path: Path, device: str = "cpu") -> None:
-    """Loads a safetensors file into a module, exactly, in the dtype it was saved in.
+    """Loads a safetensors file into a module, and changes its dtypes to those in the file.
 
     Raises:
-        CheckpointError: a file that is missing or broken, or tensors that do not fit.
+        CheckpointError: the file is missing or broken, or the tensors do not fit.
     """
     assign_weights(module, read_weights(path, device), str(path))

@@ -1,4 +1,4 @@
-"""Decoded pictures to a :class:`~avfusion.Video`, one at a time, keeping only those that are wanted."""
+"""Selects the decoded frames of a clip and converts them to a :class:`~avfusion.Video`."""
 
 import math
 from collections.abc import Iterable
@@ -17,11 +17,11 @@ from avfusion.media._time import TICK, BackwardsError, seconds
 from avfusion.types import Video
 
 
-class Seen(NamedTuple):
-    """The picture of a span.
+class CollectedFrame(NamedTuple):
+    """The frame of a span.
 
     Attributes:
-        place: of its span on the grid; None for a still image.
+        place: index of the span; None for a still image.
         pixels: ``(3, height, width)`` uint8 RGB.
     """
 
@@ -29,17 +29,17 @@ class Seen(NamedTuple):
     pixels: Tensor
 
 
-class Pictures:
-    """Takes decoded pictures in the order they are shown and keeps what a clip ``[begin, end)`` needs of them.
+class FrameCollector:
+    """Collects the frames of a clip ``[begin, end)`` from decoded frames in display order.
 
     Args:
-        zero: seconds on the file's clock that the clip's clock calls 0, before ``begin``.
-        begin: seconds at which the clip begins.
-        end: seconds at which it ends; ``inf`` for the whole file.
-        frame_rate: spans a second, or None for every picture with its own span.
-        size: ``(height, width)`` of what is kept, or None for as decoded.
-        limits: on what is kept until it is taken.
-        one_size: whether, without a ``size``, all are kept in that of the first.
+        zero: seconds on the file's clock at which the clip's clock is 0, before ``begin``.
+        begin: start of the clip in seconds.
+        end: end of the clip in seconds; ``inf`` for the whole file.
+        frame_rate: spans per second, or None to keep every frame with its own span.
+        size: ``(height, width)`` of the result, or None for the decoded size.
+        limits: limits on frames that were not taken yet.
+        one_size: without ``size``, whether to resize all frames to the size of the first.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Pictures:
     ) -> None:
         self.first: float | None = None
         self.end = -math.inf
-        self.since = -math.inf  # when the picture on display came
+        self.since = -math.inf  # start time of the current frame
         self.done = False
         self.count = 0
         self._origin = zero + Fraction(begin)
@@ -63,7 +63,7 @@ class Pictures:
         self._frame_rate = frame_rate
         self._size = size
         self._limits = limits
-        self._gaps = Gaps("picture", limits)
+        self._gaps = Gaps("frame", limits)
         self._one_size = one_size
         self._shown: VideoFrame | None = None
         self._matrices: dict[int, Matrix] = {}
@@ -75,7 +75,7 @@ class Pictures:
     def add(self, frame: VideoFrame) -> None:
         check_picture(frame.height, frame.width, self._limits)
         shown = seconds(frame.pts, frame.time_base)
-        follows = -self._begin if self._shown is None else self.end  # where nothing tells its time
+        follows = -self._begin if self._shown is None else self.end  # if it has no timestamp
         time = follows if shown is None else float(shown - self._origin)
         if self._shown is None:
             self.first = time
@@ -84,7 +84,7 @@ class Pictures:
                 self._next = max(0, math.floor((time + TICK) * self._frame_rate))
         else:
             if time < self.since - TICK:
-                raise BackwardsError(f"picture times go back, from {self.since:.3f} s to {time:.3f} s")
+                raise BackwardsError(f"frame times go back, from {self.since:.3f} s to {time:.3f} s")
             self._gaps.add(self.end, min(time, max(self.end, self._length)), since=self.since)
             self._keep(until=time)
             self._gap = time - self.since or self._gap
@@ -94,7 +94,7 @@ class Pictures:
         self.done = time >= self._length - TICK
 
     def _keep(self, until: float) -> None:
-        """Keeps the picture on display, which is replaced at ``until``, if the clip shows it."""
+        """Keeps the current frame, which is shown until ``until``, if it is in the clip."""
         if self._frame_rate is None:
             span = (max(self.since, 0.0), min(until, self._length))
             if span[1] - span[0] > TICK:
@@ -115,7 +115,7 @@ class Pictures:
             self._next += count
 
     def _check(self, more: float) -> None:
-        """Raises LimitError if so many more of the picture on display are too many."""
+        """Raises LimitError if this many copies of the current frame exceed the limits."""
         if self._shown is not None and more > 0:
             height, width = self._size or (self._shown.height, self._shown.width)
             check_pictures(len(self._pixels) + more, height, width, self._limits)
@@ -128,7 +128,7 @@ class Pictures:
         return pixels
 
     def _display(self) -> Matrix:
-        """How the picture on display is to be shown: a video says so once, so it is looked up once for each angle."""
+        """The display matrix of the current frame; computed once per angle, because a video states it once."""
         assert self._shown is not None
         angle = self._shown.rotation
         if angle not in self._matrices:
@@ -136,7 +136,7 @@ class Pictures:
         return self._matrices[angle]
 
     def close(self, *, fallback_duration: float) -> None:
-        """After the last picture, which is shown to its end."""
+        """Ends the stream: the last frame is shown to its end."""
         self.done = True
         if self._shown is None or self.first is None or self.first >= self._length:
             return
@@ -147,37 +147,37 @@ class Pictures:
             return
         self._keep(until=self.end)
         if self._frame_rate is not None:
-            # A last span whose middle lies past the end shows the last picture: what it covers is not lost.
+            # A last span whose middle is past the end shows the last frame, so that its part of the video is not lost.
             self._hold(math.ceil((self.end - TICK) * self._frame_rate) - self._next)
 
-    def take(self) -> list[Seen]:
-        """The pictures of the spans that have become known since the last time, in order."""
+    def take(self) -> list[CollectedFrame]:
+        """The frames of all spans that were completed since the last call, in order."""
         first = self._next - len(self._pixels)
-        taken = [Seen(first + place, pixels) for place, pixels in enumerate(self._pixels)]
+        taken = [CollectedFrame(first + place, pixels) for place, pixels in enumerate(self._pixels)]
         self._pixels = []
         return taken
 
     @property
     def watermark(self) -> float:
-        """Seconds up to which all pictures have been taken: at the end of a span, not already at its middle."""
+        """Seconds up to which all frames have been taken: the end of a span."""
         assert self._frame_rate is not None
         known = self._next / self._frame_rate
         return known if self.done else max(0.0, min(known, self.since))
 
     @property
     def ends_by_guess(self) -> bool:
-        """Whether nothing tells how long the last picture is shown, because it is the only one so far."""
+        """Whether the duration of the last frame is unknown, because it is the only frame so far."""
         return not self.done and self.end <= self.since
 
     def finish(self, *, fallback_duration: float) -> Video | None:
-        """The pictures of the clip, or None where it has none."""
+        """The frames of the clip, or None."""
         self.close(fallback_duration=fallback_duration)
         if not self._pixels:
             return None
         sizes = {tuple(picture.shape[1:]) for picture in self._pixels}
         if len(sizes) > 1:
             found = " and ".join(f"{height} × {width}" for height, width in sorted(sizes))
-            raise MediaError(f"its pictures change size ({found}); size=... makes them one")
+            raise MediaError(f"its frames change size ({found}); size=... makes them one")
         pixels = _stacked(self._pixels)
         if self._frame_rate is None:
             spans = torch.tensor(self._spans, dtype=torch.float64)
@@ -186,20 +186,22 @@ class Pictures:
         return Video(pixels[None], torch.ones(1, len(pixels), dtype=torch.bool), spans[None])
 
     def still(self) -> Video:
-        """The one picture of an image file."""
+        """The frame of an image file."""
         assert self._shown is not None
         return Video.from_image(self._picture()[None])
 
 
 def _apart(picture: Tensor) -> Tensor:
-    """A large picture in memory that goes back to the system with it; the heap would keep twice as much for all."""
+    """A large frame in a memory mapping of its own, which is returned to the system when freed; the heap would keep
+    it.
+    """
     if picture.numel() < 2**20:
         return picture
     return torch.frombuffer(mmap(-1, picture.numel()), dtype=torch.uint8).view(picture.shape).copy_(picture)
 
 
 def _stacked(pictures: list[Tensor]) -> Tensor:
-    """The pictures in one tensor; each is let go as soon as it is there, so that all are never there twice."""
+    """Stacks frames into one tensor, and frees each after it is copied, so that memory never holds all twice."""
     stacked = torch.empty(len(pictures), *pictures[0].shape, dtype=torch.uint8)
     for place in reversed(range(len(pictures))):
         stacked[place] = pictures.pop()
@@ -207,6 +209,6 @@ def _stacked(pictures: list[Tensor]) -> Tensor:
 
 
 def spans_of(places: Iterable[int], frame_rate: float) -> Tensor:
-    """``(place, 2)`` seconds: the spans at these places of the grid."""
+    """``(place, 2)`` seconds: the spans with these indices."""
     first = torch.tensor([*places], dtype=torch.float64)
     return torch.stack([first, first + 1], -1) / frame_rate

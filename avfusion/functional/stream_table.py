@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from avfusion.errors import InvalidTypeError, InvalidValueError
-from avfusion.modules.synchroniser.state import VISUAL
 from avfusion.types import Frames, TokenStream
+
+VISUAL = "visual"  # the name of the video's stream
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which picture is taken for which time, and that it is the right way up."""
+"""Which frame is taken for which time, and that it is the right way up."""
 
 import gc
 import math
@@ -24,7 +24,7 @@ RATES = st.sampled_from([0.5, 1.0, 2.0, 3.0, 4.0, 7.5, 10.0, 24.0, 29.97]) | st.
 
 
 def expected_grid(edges: list[Fraction], frame_rate: float) -> tuple[int, list[int]]:
-    """First span and the picture of each, by looking at every middle: pictures are on display between their edges."""
+    """First span and the frame of each, by looking at every middle: frames are on display between their edges."""
     rate = Fraction(frame_rate)
     first = math.floor((edges[0] + Fraction(1, 10**5)) * rate)
     last = math.ceil((edges[-1] - Fraction(1, 10**5)) * rate)
@@ -63,7 +63,7 @@ def test_a_variable_frame_rate_and_a_late_start_are_kept(
 ) -> None:
     times = [(start + sum(steps[:index])) * 0.04 for index in range(len(steps))]
     pixels = grey([20 * index + 10 for index in range(len(times))])
-    # The sound begins at 0, so that this is where the file begins.
+    # The audio begins at 0, so that this is where the file begins.
     path = write(tmp_path / f"clip.{suffix}", pixels=pixels, times=times, samples=tone(440, 0.5, 48000)[None])
     every = load_media(path, frame_rate=None).video
     assert levels_of(every.pixels[0]) == pytest.approx([20 * index + 10 for index in range(len(times))], abs=3)
@@ -118,20 +118,20 @@ def test_a_cut_decodes_little_of_the_file(tmp_path: Path, monkeypatch: pytest.Mo
 
     path = write(tmp_path / "clip.mp4", pixels=grey([4] * 200), times=[index / 10 for index in range(200)])
     seen = []
-    add = _clip.Pictures.add
-    monkeypatch.setattr(_clip.Pictures, "add", lambda self, frame: (seen.append(frame.time), add(self, frame))[1])
+    add = _clip.FrameCollector.add
+    monkeypatch.setattr(_clip.FrameCollector, "add", lambda self, frame: (seen.append(frame.time), add(self, frame))[1])
     load_media(path, start=15.0, end=16.0)
     assert min(seen) > 13.0
     assert max(seen) < 17.0
 
 
 def test_pictures_that_are_not_wanted_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from avfusion.media import _pictures
+    from avfusion.media import _frames
 
     write_video(tmp_path / "clip.mp4", grey([9] * 50), 25.0)
     kept = []
-    convert = _pictures.to_tensor
-    monkeypatch.setattr(_pictures, "to_tensor", lambda *given: (kept.append(1), convert(*given))[1])
+    convert = _frames.to_tensor
+    monkeypatch.setattr(_frames, "to_tensor", lambda *given: (kept.append(1), convert(*given))[1])
     assert load_media(tmp_path / "clip.mp4", frame_rate=2.0).video.pixels.shape[1] == len(kept) == 4
 
 

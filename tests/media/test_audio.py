@@ -1,4 +1,4 @@
-"""Sound of any kind comes out mono, at the rate asked for, each sample at its time."""
+"""Audio of any kind comes out mono, at the rate asked for, each sample at its time."""
 
 import math
 from fractions import Fraction
@@ -13,13 +13,13 @@ from torch import Tensor
 
 from avfusion import MediaError, Waveform
 from avfusion.media import MediaLimits, load_media
-from avfusion.media._sound import Sound
+from avfusion.media._audio import AudioCollector
 from tests.media.files import grey, sound_frame, tone, write
 
 drawn = settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
-KINDS = [  # suffix, codec, rate, whether pictures go with it
+KINDS = [  # suffix, codec, rate, whether frames go with it
     ("mp4", "aac", 44100, True),
     ("m4a", "aac", 16000, False),
     ("mkv", "libopus", 48000, True),
@@ -94,7 +94,7 @@ def test_a_file_that_does_not_begin_at_zero_begins_at_zero(tmp_path: Path) -> No
     media = load_media(path)
     first = media.video.spans[0, 0, 0].item()
     assert first == 0.0
-    # The offset of sound to picture is exact; MPEG-TS does not say how much of the sound is the encoder's delay.
+    # The offset of audio to frame is exact; MPEG-TS does not say how much of the audio is the encoder's delay.
     assert onset(media.waveform) == pytest.approx(0.5 + 1024 / 48000, abs=2e-3)
 
 
@@ -222,7 +222,7 @@ def test_cover_art_is_not_video(tmp_path: Path) -> None:
 def test_sound_shorter_than_a_filter_is_heard(tmp_path: Path, count: int, rates: tuple[int, int], at: float) -> None:
     rate, sample_rate = rates
     samples = torch.full((1, count), 0.5)
-    sound = Sound(zero=Fraction(0), begin=at, end=math.inf, sample_rate=sample_rate, limits=MediaLimits())
+    sound = AudioCollector(zero=Fraction(0), begin=at, end=math.inf, sample_rate=sample_rate, limits=MediaLimits())
     frame = sound_frame(samples, 0, rate, "mono")
     frame.pts = round(at * rate)
     sound.add(frame)
@@ -247,7 +247,7 @@ def test_sound_without_times_is_cut_where_it_is(begin: float, lengths: list[int]
     samples = tone(300, sum(lengths) / rate, rate) * torch.linspace(0.1, 1, sum(lengths))
 
     def read(since: float) -> Waveform | None:
-        sound = Sound(zero=Fraction(0), begin=since, end=math.inf, sample_rate=16000, limits=MediaLimits())
+        sound = AudioCollector(zero=Fraction(0), begin=since, end=math.inf, sample_rate=16000, limits=MediaLimits())
         first = 0
         for length in lengths:
             frame = sound_frame(samples[None, first : first + length], 0, rate, "mono")

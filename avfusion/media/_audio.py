@@ -1,4 +1,4 @@
-"""Decoded sound of any kind to a :class:`~avfusion.Waveform`, with every sample at its time."""
+"""Places decoded audio on the clip's clock as a :class:`~avfusion.Waveform`."""
 
 import math
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from avfusion.media._resampling import Resampler, period
 from avfusion.media._time import TICK, BackwardsError, seconds
 from avfusion.types import Waveform
 
-JUMP = 0.1  # seconds by which a time may differ from the count of samples before it is a gap rather than rounding
-BACK = 1.0  # seconds that a time may jump back, saying again what was there; a clock that runs slow does so a little
-_LEAD = 0.1  # seconds beside the clip that are resampled with it, so that the filter has run in at its edges
+JUMP = 0.1  # largest rounding error in seconds between a timestamp and the sample count; more is a gap
+BACK = 1.0  # seconds that a timestamp may go back, with overlapping audio; a slow clock does so
+_LEAD = 0.1  # seconds beyond the clip that are resampled, for the filter's transient
 
 
-class Heard(NamedTuple):
-    """A stretch of sound.
+class AudioSegment(NamedTuple):
+    """A segment of audio.
 
     Attributes:
-        place: of its first sample, counted from the beginning of the sound.
+        place: index of its first sample.
         samples: ``(sample,)`` float32.
     """
 
@@ -36,38 +36,38 @@ class Heard(NamedTuple):
         return self.place + self.samples.shape[0]
 
 
-class Sound:
-    """Takes decoded sound in order and keeps what a clip ``[begin, end)`` needs of it.
+class AudioCollector:
+    """Collects the audio of a clip ``[begin, end)`` from decoded frames.
 
     Args:
-        zero: seconds on the file's clock that the clip's clock calls 0, before ``begin``.
-        begin: seconds at which the clip begins.
-        end: seconds at which it ends; ``inf`` for the whole file.
-        sample_rate: samples a second of what is kept.
-        limits: on what is kept until it is taken.
+        zero: seconds on the file's clock at which the clip's clock is 0, before ``begin``.
+        begin: start of the clip in seconds.
+        end: end of the clip in seconds; ``inf`` for the whole file.
+        sample_rate: sample rate of the result in Hz.
+        limits: limits on samples that were not taken yet.
     """
 
     def __init__(self, *, zero: Fraction, begin: float, end: float, sample_rate: int, limits: MediaLimits) -> None:
         self.first: float | None = None
         self.end = -math.inf
         self.done = False
-        self.begin = 0.0  # when the sample at place 0 is heard
+        self.begin = 0.0  # time of sample 0
         self._origin = zero + Fraction(begin)
         self._begin, self._length = begin, end - begin
         self._sample_rate = sample_rate
         self._limits = limits
-        self._gaps = Gaps("sound", limits)
+        self._gaps = Gaps("audio", limits)
         self._resampler: Resampler | None = None
         self._kind: tuple[int, str, str] | None = None
-        self._run_start = 0.0  # of the gapless stretch that goes on: when it began, and what it took since
+        self._run_start = 0.0  # of the current segment: its start time and number of samples
         self._run_count = 0
-        self._place = 0  # of the next sample that the resampler gives
-        self._stop = 0  # no sample before it will come
-        self._taken = 0  # nor is any before it here
-        self._waiting: list[Heard] = []
+        self._place = 0  # index of the resampler's next sample
+        self._stop = 0  # all earlier samples have arrived
+        self._taken = 0  # all earlier samples have been taken
+        self._waiting: list[AudioSegment] = []
 
     def add(self, frame: AudioFrame) -> float:
-        """Takes the next sound, and tells by how many seconds it is later than it should be; earlier, below 0."""
+        """Adds a frame, and returns by how many seconds it is late; negative if it is early."""
         expected = self._run_start + self._run_count / self._kind[0] if self._kind else -self._begin
         heard = seconds(frame.pts, frame.time_base)
         time = expected if heard is None else float(heard - self._origin)
@@ -81,7 +81,7 @@ class Sound:
         kind, jump = (frame.sample_rate, frame.layout.name, frame.format.name), 0.0
         if kind != self._kind or abs(time - expected) > JUMP:
             if self._kind and time < expected - BACK:
-                raise BackwardsError(f"sound times go back, from {expected:.3f} s to {time:.3f} s")
+                raise BackwardsError(f"audio times go back, from {expected:.3f} s to {time:.3f} s")
             if self._kind is None:
                 self.begin = time
                 self._gaps.add(0.0 - self._begin, min(time, self._length), since=0.0 - self._begin)
@@ -103,9 +103,10 @@ class Sound:
         return jump if abs(jump) > JUMP else 0.0
 
     def _open(self, frame: AudioFrame) -> None:
-        """Begins to resample with this frame, unless all of it lies before the clip.
+        """Starts to resample with this frame, unless it ends before the clip.
 
-        What lies before is left out in whole periods of the two rates, so that a clip has the samples of the whole.
+        Samples before the clip are dropped in whole periods of the two rates, so that a clip has the samples of the
+        whole file.
         """
         rate, step = frame.sample_rate, period(frame.sample_rate, self._sample_rate)
         first = 0
@@ -121,27 +122,27 @@ class Sound:
             self._resampler = Resampler(frame, self._sample_rate, skip)
         except (FFmpegError, ValueError) as error:
             kind = f"{frame.layout.name}, {frame.format.name}, {rate} Hz"
-            raise MediaError(f"its sound ({kind}) cannot be mixed down to one channel") from error
+            raise MediaError(f"its audio ({kind}) cannot be mixed down to one channel") from error
         self._resample(frame)
 
     def _resample(self, frame: AudioFrame | None) -> None:
         assert self._resampler is not None
         for samples in self._resampler.resample(frame):
-            # What comes again is left out: what has been taken cannot be replaced.
+            # Overlapping samples are dropped: samples that were taken cannot be replaced.
             fresh = samples[max(0, self._stop - self._place) :]
             self._place += samples.shape[0]
             if fresh.shape[0]:
-                self._waiting.append(Heard(self._place - fresh.shape[0], fresh / 2.0**31))
+                self._waiting.append(AudioSegment(self._place - fresh.shape[0], fresh / 2.0**31))
                 self._stop = self._place
 
     def close(self) -> None:
-        """Ends the stretch that goes on, so that what the resampler still holds can be taken."""
+        """Ends the current segment, so that the samples in the resampler can be taken."""
         if self._resampler is not None:
             self._resample(None)
             self._resampler = None
 
-    def take(self) -> list[Heard]:
-        """What has come since the last time and lies in the clip, in order."""
+    def take(self) -> list[AudioSegment]:
+        """The audio of the clip that was added since the last call, in order."""
         first, last = self._edges()
         last = min(last, self._stop)
         taken = [_cut(heard, first, last) for heard in self._waiting]
@@ -151,11 +152,11 @@ class Sound:
 
     @property
     def watermark(self) -> float:
-        """Seconds up to which all sound has been taken."""
+        """Seconds up to which all audio has been taken."""
         return self.begin + self._taken / self._sample_rate
 
     def _edges(self) -> tuple[int, int]:
-        """Places between which sound lies in the clip and before the end that its frames state."""
+        """Indices between which samples are in the clip and before the stated end of the frames."""
         rate, until = self._sample_rate, min(self.end, self._length)
         if until == -math.inf:
             return 0, 0
@@ -163,7 +164,7 @@ class Sound:
         return first, max(first, math.ceil((until - self.begin - TICK) * rate))
 
     def finish(self) -> Waveform | None:
-        """The sound of the clip, or None where it has none."""
+        """The audio of the clip, or None."""
         self.close()
         heard, (first, _) = self.take(), self._edges()
         if not heard:
@@ -174,8 +175,8 @@ class Sound:
         return Waveform.from_samples([samples], self._sample_rate, start=begin)
 
 
-def lay(heard: Sequence[Heard], first: int, last: int) -> Tensor:
-    """``(sample,)``: the sound at places ``first`` to ``last``, silence where there is none."""
+def lay(heard: Sequence[AudioSegment], first: int, last: int) -> Tensor:
+    """``(sample,)``: samples ``first`` to ``last``, with silence in gaps."""
     samples = torch.zeros(last - first)
     for piece in heard:
         part = _cut(piece, first, last)
@@ -183,14 +184,14 @@ def lay(heard: Sequence[Heard], first: int, last: int) -> Tensor:
     return samples
 
 
-def _cut(heard: Heard, first: int, last: int) -> Heard:
+def _cut(heard: AudioSegment, first: int, last: int) -> AudioSegment:
     low, high = max(first, heard.place), min(last, heard.stop)
-    return Heard(low, heard.samples[low - heard.place : max(low, high) - heard.place])
+    return AudioSegment(low, heard.samples[low - heard.place : max(low, high) - heard.place])
 
 
 def _duration(frame: AudioFrame) -> float:
     samples, stated = Fraction(frame.samples, frame.sample_rate), seconds(frame.duration, frame.time_base)
-    # An encoder fills up its last frame, and some containers tell how much of it is real; others round.
+    # Encoders pad their last frame. Some containers state its real length; others round it.
     if stated and frame.time_base and samples - stated > frame.time_base:
         return float(stated)
     return float(samples)

@@ -53,6 +53,8 @@ class FactoredTokens(NamedTuple):
 def factoring_pays(tokens: Tensor, windows: int, frame_index: Tensor | None, *, wants_gradients: bool) -> bool:
     """Whether the shared part, which costs what a window does, and in training three times that, is won back.
 
+    On other devices than a CPU, the additional kernels cost more than the saved products unless windows share frames.
+
     Args:
         tokens: what is to be normalised.
         windows: how many there are.
@@ -63,4 +65,4 @@ def factoring_pays(tokens: Tensor, windows: int, frame_index: Tensor | None, *, 
         return False
     if frame_index is not None:
         return tokens.shape[0] + frame_index.shape[1] < 0.9 * frame_index.numel()
-    return wants_gradients and not tokens.requires_grad and windows >= 6
+    return tokens.device.type == "cpu" and wants_gradients and not tokens.requires_grad and windows >= 6

@@ -1,15 +1,9 @@
-"""What a step of a stream does with each clip's windows, in whole numbers, before anything is computed."""
+"""The plan of a stream's step: which windows are computed, and how."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
-from avfusion.errors import InvalidValueError
-from avfusion.functional.windows import num_frames_of, num_windows
-from avfusion.modules.projector.state import ProjectorState
-from avfusion.types import Frames
+from avfusion.functional.windows import num_windows
 
 # Frames that wait to be computed together: on a CPU, linear maps of one frame's 32 tokens run at two thirds of the
 # speed of those of eight. The frames that complete a window never wait, and find nothing waiting.
@@ -71,7 +65,7 @@ class Schedule(NamedTuple):
         advances: windows that are encoded incrementally.
         full: the windows of each clip that are encoded from scratch.
         finished: the windows of each clip that this step finishes.
-        partial: each clip's window to show as it stands, or none.
+        partial: each clip's partial window to return, or none.
         num_frames: of each clip after the step, and so are the others.
         num_real: the same up to the last one in which something is real.
         next_window: the first window that is not finished.
@@ -88,23 +82,6 @@ class Schedule(NamedTuple):
     first: list[int]
 
 
-def clip_progress(frames: Frames, state: ProjectorState, lengths: Tensor | None, end: Tensor) -> list[ClipProgress]:
-    """How far clips are, in one transfer from the device; arguments as for ``SlidingWindowProjector.step``."""
-    batch, new = frames.mask.shape[:2]
-    mask = frames.mask
-    if lengths is None:
-        lengths = torch.full_like(state.first, new)
-    else:
-        if lengths.shape != (batch,) or bool(((lengths < 0) | (lengths > new)).any()):
-            raise InvalidValueError(
-                f"lengths: must be (batch,) = ({batch},) numbers from 0 to {new}, found {lengths.tolist()}"
-            )
-        mask = mask & (torch.arange(new, device=lengths.device) < lengths[:, None])[..., None]
-    parts = (state.num_frames, state.num_real, state.next_window, state.first, lengths, num_frames_of(mask), end.long())
-    table = torch.cat([torch.stack(parts, 1), state.windows.num_frames], 1).tolist()
-    return [ClipProgress(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]), row[7:]) for row in table]
-
-
 def make_schedule(
     clips: Sequence[ClipProgress], window_frames: int, stride_frames: int, *, incremental: bool, partial: bool
 ) -> Schedule:
@@ -118,7 +95,7 @@ def make_schedule(
         window_frames: frames a window.
         stride_frames: frames from one window's start to the next's.
         incremental: whether the window encoder takes windows frame by frame.
-        partial: whether each clip's last window is asked for as it stands.
+        partial: whether each clip's partial window is requested.
     """
     schedule = Schedule([], [], [], [], [], [], [], [])
     for row, clip in enumerate(clips):

@@ -1,0 +1,11 @@
+"""Parts of a training recipe for audio-visual language models, each of which works alone."""
+
+try:
+    import transformers as _transformers  # noqa: F401
+except ImportError as error:
+    raise ImportError("avfusion.training needs transformers: pip install avfusion[hf]") from error
+
+from avfusion.training.modality_dropout import drop_modalities
+from avfusion.training.parameter_groups import parameter_groups
+
+__all__ = ["drop_modalities", "parameter_groups"]

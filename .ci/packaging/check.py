@@ -24,7 +24,7 @@ from tests.test_extras import NEEDS, PACKAGES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "start.md", *sorted((ROOT / "docs" / "howto").glob("*.md"))]
-EXTRAS = ("", "hf", "media", "viz", "aveb", "hf,aveb")  # what pages install, and each that a subpackage needs
+EXTRAS = ("", "hf", "media", "viz", "aveb", "hf,media", "hf,aveb")  # what pages install, and what each subpackage needs
 INSTALL = re.compile(r"pip install \"?avfusion(?:\[([\w,]+)\])?")
 # Tests that read the repository itself, and a few that compute.
 SDIST_TESTS = (

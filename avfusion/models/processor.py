@@ -20,7 +20,9 @@ class AudioVisualProcessor(ClipPreparing, ClipReading, ProcessorMixin):
     """Turns conversations about media files into inputs of :class:`AudioVisualLanguageModel`.
 
     :meth:`from_model` builds one for a model. The text is rendered by the tokenizer's own chat template, if it has one,
-    with a placeholder token for each embedding of the clip. Labels cover the answers and their end tokens.
+    with a placeholder token for each embedding of the clip. Labels cover what the template marks by
+    ``{% generation %}``, or else the answers and their end tokens. A reasoning template such as Qwen 3's writes an
+    empty thought before an answer; it is learned too, unless ``enable_thinking=False`` makes it part of the prompt.
 
     Args:
         tokenizer: the language model's tokenizer.

@@ -39,7 +39,8 @@ def prepare_inputs(
         padding_side: ``"left"``, which generation needs, or ``"right"``.
         add_special_tokens: let the tokenizer add its special tokens to the prompts; ``False`` for prompts from a chat
             template, which has added them.
-        end: a token that closes every answer, if the chat template's differs from the tokenizer's end token.
+        end: a token that closes every answer, if the chat template's differs from the tokenizer's end token; ``""`` if
+            the answers hold their ends.
 
     Returns:
         ``input_ids`` and ``attention_mask``, both ``(row, length)`` int64, and with answers ``labels`` of the same
@@ -162,10 +163,10 @@ def _expand(turns: list[list[int]], token: int, count: int, row: int) -> list[li
 
 
 def _answer_ids(tokenizer: Any, answers: Sequence[str], token: int, row: int, end: str | None) -> list[list[int]]:
-    closing = tokenizer.eos_token_id if end is None else placeholder_id(tokenizer, end, "end")
-    if closing is None and answers:
+    closing = [] if end == "" else [placeholder_id(tokenizer, end, "end") if end else tokenizer.eos_token_id]
+    if closing == [None] and answers:
         raise InvalidValueError("tokenizer: must have an end token (eos_token) to train on answers, found none")
-    said = [[*tokenizer(answer, add_special_tokens=False)["input_ids"], closing] for answer in answers]
+    said = [[*tokenizer(answer, add_special_tokens=False)["input_ids"], *closing] for answer in answers]
     if any(token in ids for ids in said):
         raise PlaceholderError(f"answers: must not hold the placeholder, found it in row {row}")
     return said

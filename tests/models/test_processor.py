@@ -72,25 +72,27 @@ def test_answers_and_their_ends_are_learned_after_the_very_prompt_that_is_asked(
     model, processor = made[style]
     tokenizer, own = processor.tokenizer, STYLES[style] if style else None
     messages: list[dict[str, Any]] = []
-    if system is not None and (own is None or own.system):
+    if system is not None:
         messages.append({"role": "system", "content": system})
     for number, (asked, said) in enumerate(turns):
         part = [{"type": "audio", "audio": sound()}] if heard and number == where % len(turns) else []
         messages += [{"role": "user", "content": [*part, {"type": "text", "text": asked}]}, answered(said)]
     taught = processor.apply_chat_template([messages], return_labels=True)
     ids, labels = taught["input_ids"][0], taught["labels"][0]
-    end = own.end if own else "</s>"
-    assert tokenizer.decode(labels[labels != -100]) == "".join(said + end for _, said in turns)
+    end, opening, within = (own.end, own.opening, own.within) if own else ("</s>", "", "")
+    learned = [within + said + end for _, said in turns[:-1]] + [opening + turns[-1][1] + end]
+    assert tokenizer.decode(labels[labels != -100]) == "".join(learned)
     assert torch.equal(ids[labels != -100], labels[labels != -100])
-    asked_ids = processor.apply_chat_template([messages[:-1]])["input_ids"][0]
+    asked_inputs = processor.apply_chat_template([messages[:-1]], return_labels=True)
+    asked_ids, known = asked_inputs["input_ids"][0], asked_inputs["labels"][0]
     assert torch.equal(ids[: len(asked_ids)], asked_ids)
-    before, known = "".join(said + end for _, said in turns[:-1]), labels[: len(asked_ids)]
-    assert tokenizer.decode(known[known != -100]) == before
+    assert tokenizer.decode(known[known != -100]) == "".join(learned[:-1])
+    assert system is None or system in tokenizer.decode(ids)
     places = (ids == processor.placeholder_id).sum()
     assert places == (model.num_placeholders(waveform=sound()).item() if heard else 0)
     if style and own and own.bos and own.bos not in own.special:
         assert (ids == tokenizer.bos_token_id).sum() <= 1
-    if own and not heard:  # the template's own text, no more and no less
+    if own and not heard and (system is None or own.own_system):  # the template's own text, no more and no less
         flat = [
             {**one, "content": one["content"] if isinstance(one["content"], str) else one["content"][0]["text"]}
             for one in messages[:-1]
@@ -106,6 +108,38 @@ def test_the_text_shows_the_clip_once(make: Any) -> None:
         "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n<av>\nWhat?<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
     )
+
+
+@pytest.mark.parametrize("style", ["gemma2", "mistral"])
+def test_a_system_prompt_joins_the_first_question_where_the_template_has_no_place_for_it(make: Any, style: str) -> None:
+    _, processor = make(style)
+    messages = [{"role": "system", "content": "Be short."}, *conversation("What?", audio=sound()), answered("This.")]
+    for some in (messages[:-1], messages, [*messages, *conversation("And then?")]):
+        text = processor.apply_chat_template(some, tokenize=False)
+        assert text.count("Be short.\n\n<av>\nWhat?") == text.count("Be short.") == 1
+
+
+def test_generation_tags_say_what_is_learned(make: Any) -> None:
+    _, processor = make("smollm2")
+    template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}A: {%- generation -%} {{ m.content }}!"
+        "{% endgeneration %};{% else %}Q: {{ m.content }} {% endif %}{% endfor %}"
+    )
+    messages = [*conversation("a?"), answered("b"), *conversation("c?"), answered("d")]
+    inputs = processor.apply_chat_template(messages, template, return_labels=True)
+    labels = inputs["labels"][0]
+    decode = processor.tokenizer.decode
+    assert decode(labels[labels != -100]) == "b!d!"
+    assert decode(inputs["input_ids"][0]).endswith("Q: a? A:b!;Q: c? A:d!;")
+
+
+def test_a_thinking_model_learns_the_empty_thought_unless_it_is_given(make: Any) -> None:
+    _, processor = make("qwen3")
+    messages = [*conversation("a?"), answered("b")]
+    decode = processor.tokenizer.decode
+    for options, learned in (({}, "<think>\n\n</think>\n\nb<|im_end|>"), ({"enable_thinking": False}, "b<|im_end|>")):
+        labels = processor.apply_chat_template(messages, return_labels=True, **options)["labels"][0]
+        assert decode(labels[labels != -100]) == learned
 
 
 def test_a_tokenizer_without_a_template_gets_a_plain_one(make: Any) -> None:
@@ -249,16 +283,20 @@ def test_an_encoder_without_a_timeline_and_another_connector_are_run(make_model:
 
 
 def test_what_is_wrong_is_said(make: Any, tmp_path: Path) -> None:
-    model, processor = make("gemma")
+    model, processor = make("gemma2")
     say = processor.apply_chat_template
     with pytest.raises(MediaError, match="nowhere"):
         say(conversation("a?", video=str(tmp_path / "nowhere.mp4")))
     with pytest.raises(InvalidTypeError, match="audio: must be a file"):
         say(conversation("a?", audio=3))
-    with pytest.raises(InvalidValueError, match="System role not supported"):
-        say([{"role": "system", "content": "x"}, *conversation("a?")])
-    with pytest.raises(InvalidValueError, match="must not hold the character NUL"):
-        say(conversation("a\x00b"))
+    with pytest.raises(InvalidValueError, match="roles must alternate"):
+        say([*conversation("a?"), *conversation("b?")])
+    for messages in (conversation("a\x00b"), [*conversation("a"), answered("\x00")]):
+        with pytest.raises(InvalidValueError, match="must not hold the character NUL"):
+            say(messages)
+    outside = "{% for m in messages %}{% generation %}{% endgeneration %}{{ m.content }}{% endfor %}"
+    with pytest.raises(InvalidValueError, match="between its generation tags, found one outside"):
+        say([*conversation("a?"), answered("b")], outside)
     with pytest.raises(InvalidValueError, match=r"chat_template: must write each answer once, found 0 of 1"):
         say([*conversation("a?"), answered("b")], "{{ messages[0].content }}")
     with pytest.raises(InvalidValueError, match="videos, audio: must be of one length"):

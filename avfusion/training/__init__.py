@@ -5,7 +5,18 @@ try:
 except ImportError as error:
     raise ImportError("avfusion.training needs transformers: pip install avfusion[hf]") from error
 
+from avfusion.training.alignment import AlignmentCollator, AlignmentLoss, AlignmentOutput, ConnectorAlignment
 from avfusion.training.modality_dropout import drop_modalities
 from avfusion.training.parameter_groups import parameter_groups
+from avfusion.training.timed_text import TimedText, assign_texts
 
-__all__ = ["drop_modalities", "parameter_groups"]
+__all__ = [
+    "AlignmentCollator",
+    "AlignmentLoss",
+    "AlignmentOutput",
+    "ConnectorAlignment",
+    "TimedText",
+    "assign_texts",
+    "drop_modalities",
+    "parameter_groups",
+]

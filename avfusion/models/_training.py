@@ -16,6 +16,14 @@ class TrainedModel(StoredModel):
     frozen_in_state_dict: bool = True
     """Whether a state dict, and so a checkpoint of Trainer, holds what is frozen and as it was given."""
 
+    labelled_logits_only: bool = False
+    """Whether, in training mode with labels, logits are computed only at positions with a label in some row.
+
+    The loss and its gradients are the same; ``logits`` are ``(row, position, vocabulary)`` of those positions. It saves
+    time and memory of the head. A language model without ``logits_to_keep``, or with a loss function that takes no
+    ``shift_labels``, gives all logits.
+    """
+
     accepts_loss_kwargs = True
     main_input_name = "input_ids"
     _keys_to_ignore_on_save: list[str] | None = None

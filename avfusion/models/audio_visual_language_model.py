@@ -12,6 +12,7 @@ from avfusion.models._cache import CACHE
 from avfusion.models._checks import check_labels, check_parts, check_text
 from avfusion.models._features import Features
 from avfusion.models._generation import AnsweringModel
+from avfusion.models._labelled import labelled_positions
 from avfusion.models._parts import PLACEHOLDER
 from avfusion.models._wrappers import takes, vocabulary
 from avfusion.models.media_batch import MediaBatch, as_media
@@ -241,6 +242,8 @@ class AudioVisualLanguageModel(AnsweringModel):
             kwargs[CACHE] = cache
         if kwargs.get("num_items_in_batch") is not None:  # there may be nothing to learn in a whole step
             kwargs["num_items_in_batch"] = torch.as_tensor(kwargs["num_items_in_batch"]).clamp(min=1)
+        if labels is not None and self.training and self.labelled_logits_only:
+            kwargs |= labelled_positions(self.language_model, labels)
         out = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,

@@ -49,7 +49,7 @@ class AudioVisualOutput(ModelOutput):
 
     Attributes:
         loss: scalar, with labels: ``language_model_loss`` plus ``diversity_loss``.
-        logits: ``(row, length, vocabulary)``.
+        logits: ``(row, length, vocabulary)``; of labelled positions only with ``labelled_logits_only``.
         cache: the language model's KV cache, under the same name for all versions of transformers.
         hidden_states: of the language model, if requested.
         attentions: of the language model, if requested.

@@ -8,6 +8,7 @@ except ImportError as error:
 from avfusion.training.alignment import AlignmentCollator, AlignmentLoss, AlignmentOutput, ConnectorAlignment
 from avfusion.training.modality_dropout import drop_modalities
 from avfusion.training.parameter_groups import parameter_groups
+from avfusion.training.text_replay import TextReplay, base_answers
 from avfusion.training.timed_text import TimedText, assign_texts
 
 __all__ = [
@@ -15,8 +16,10 @@ __all__ = [
     "AlignmentLoss",
     "AlignmentOutput",
     "ConnectorAlignment",
+    "TextReplay",
     "TimedText",
     "assign_texts",
+    "base_answers",
     "drop_modalities",
     "parameter_groups",
 ]

@@ -23,7 +23,7 @@ FLOORS = (
     {"__init__"},
     {"encoders", "interop", "media", "testing", "viz"},
     {"models"},
-    {"aveb", "training"},
+    {"aveb", "features", "training"},
 )
 LEVEL = {unit: level for level, units in enumerate(FLOORS) for unit in units}
 CORE = {unit for unit, level in LEVEL.items() if level <= LEVEL["__init__"]}
@@ -36,6 +36,7 @@ PUBLIC = {
     "aveb.runner",
     "encoders",
     "errors",
+    "features",
     "files",
     "functional",
     "interop",
@@ -68,6 +69,7 @@ EXTRAS = {
     "encoders": HF,
     "interop": HF,
     "models": HF,
+    "features": HF | {"tqdm"},
     "training": HF,
     "viz": {"matplotlib"},
     "aveb": HF | {"av"} | SCORING | MAKING,

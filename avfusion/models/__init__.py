@@ -5,11 +5,11 @@ try:
 except ImportError as error:
     raise ImportError("avfusion.models needs transformers: pip install avfusion[hf]") from error
 
-from avfusion.models._features import collate_features
 from avfusion.models.audio_visual_language_model import AudioVisualLanguageModel
 from avfusion.models.clips import Clip
 from avfusion.models.conversations import conversation, first_question, media_sources
 from avfusion.models.embedding_scale import embedding_norm, match_scale
+from avfusion.models.feature_batches import collate_features, select_features, split_features
 from avfusion.models.live import KeepEveryNth, KeepNewest, KeptWindows, LiveSession, RetentionPolicy, Watched
 from avfusion.models.media_batch import MediaBatch
 from avfusion.models.merge import merge_embeddings, select_clips
@@ -41,4 +41,6 @@ __all__ = [
     "prepare_inputs",
     "rowwise_options",
     "select_clips",
+    "select_features",
+    "split_features",
 ]

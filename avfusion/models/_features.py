@@ -1,6 +1,6 @@
 """Encoded clips: how many embeddings they give, which rows they belong to, and what stands for none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -104,57 +104,12 @@ def place(connector: nn.Module, features: Mapping[str, Frames | TokenStream]) ->
     }
 
 
-def collate_features(clips: Sequence[Mapping[str, Frames | TokenStream]]) -> dict[str, Frames | TokenStream]:
-    """Pads the features of single clips into one batch.
-
-    Args:
-        clips: outputs of :meth:`AudioVisualLanguageModel.encode`, each with a batch of any size.
-
-    Returns:
-        Features of all clips in order; a stream that only some clips have is masked for the others.
-
-    Raises:
-        InvalidValueError: no clips, a clip without features, or different widths or tokens per frame.
-
-    Example:
-        >>> import torch
-        >>> from avfusion import TokenStream
-        >>> from avfusion.models import collate_features
-        >>> clips = [{"audio": TokenStream.from_rate(torch.ones(1, time, 8), rate=50.0)} for time in (3, 5)]
-        >>> collate_features(clips)["audio"].mask.sum(1).tolist()
-        [3, 5]
-    """
-    if not clips or not all(clips):
-        raise InvalidValueError(f"clips: each must have features, found {[sorted(clip) for clip in clips]}")
-    sizes = [len(next(iter(clip.values())).mask) for clip in clips]
-    batch: dict[str, Frames | TokenStream] = {}
-    for name in dict.fromkeys(name for clip in clips for name in clip):
-        given = [clip[name] for clip in clips if name in clip]
-        shapes = sorted({tuple(value.tokens.shape[2:]) for value in given})
-        if len(shapes) > 1:
-            raise InvalidValueError(f"{name}: tokens must be of one shape in all clips, found {shapes}")
-        length = max(value.mask.shape[1] for value in given)
-        parts = [
-            tuple(_padded(part, length) for part in clip[name])
-            if name in clip
-            else tuple(part.new_zeros(size, length, *part.shape[2:]) for part in given[0])
-            for clip, size in zip(clips, sizes, strict=True)
-        ]
-        batch[name] = type(given[0])(*(torch.cat(values) for values in zip(*parts, strict=True)))
-    return batch
-
-
-def _padded(part: Tensor, length: int) -> Tensor:
-    missing = part.new_zeros(part.shape[0], length - part.shape[1], *part.shape[2:])
-    return torch.cat([part, missing], 1)
-
-
 def num_clips(features: Features) -> int | None:
     """Clips of a batch of features; ``None`` where there are none at all."""
     return next((value.tokens.shape[0] for value in features.values() if value is not None), None)
 
 
-def select_features(features: Features, index: Tensor) -> dict[str, Frames | TokenStream]:
+def take_clips(features: Features, index: Tensor) -> dict[str, Frames | TokenStream]:
     """The features of the clip that each row talks about; masked for ``-1``."""
     return {
         name: type(value)(*(select_rows(part, index) for part in value))

@@ -21,7 +21,7 @@ def checksums(module: nn.Module) -> Checksums:
     It reads each tensor once, and holds no copy. It is ``None`` for tensors that have no values here: on the meta
     device, or sharded over processes.
     """
-    return {name: _checksum(tensor) for name, tensor in _compared(module).items()}
+    return {name: checksum(tensor) for name, tensor in _compared(module).items()}
 
 
 def as_given(module: nn.Module, given: Checksums | None) -> dict[str, Tensor]:
@@ -29,7 +29,7 @@ def as_given(module: nn.Module, given: Checksums | None) -> dict[str, Tensor]:
     return {
         name: tensor
         for name, tensor in _compared(module).items()
-        if given is not None and name in given and (given[name] is None or _checksum(tensor) in (None, given[name]))
+        if given is not None and name in given and (given[name] is None or checksum(tensor) in (None, given[name]))
     }
 
 
@@ -41,7 +41,7 @@ def unchanged(module: nn.Module, given: Checksums | None) -> dict[str, Tensor]:
 def unknown(module: nn.Module, given: Checksums | None) -> bool:
     """Whether there are tensors that had no values when they were given, and may since have got any."""
     return given is not None and any(
-        given.get(name, ()) is None and _checksum(tensor) is not None for name, tensor in _compared(module).items()
+        given.get(name, ()) is None and checksum(tensor) is not None for name, tensor in _compared(module).items()
     )
 
 
@@ -70,7 +70,7 @@ def follow_cast(module: nn.Module, given: Checksums | None, same: Iterable[str])
     """Has the tensors of these names count as given from now on: they were only cast."""
     if given is not None:
         tensors = _compared(module)
-        given.update({name: _checksum(tensors[name]) for name in same if given[name] is not None})
+        given.update({name: checksum(tensors[name]) for name in same if given[name] is not None})
 
 
 def _compared(module: nn.Module) -> dict[str, Tensor]:
@@ -110,7 +110,8 @@ def _adapter_names(layer: Any) -> list[str]:
     return [*names, "modules_to_save"] if hasattr(layer, "original_module") else names
 
 
-def _checksum(tensor: Tensor) -> Checksum:
+def checksum(tensor: Tensor) -> Checksum:
+    """Dtype, shape and sums over the bits of a tensor; ``None`` for one that has no values here."""
     if tensor.is_meta or type(tensor.data).__name__ == "DTensor":
         return None
     data = tensor.detach().contiguous().reshape(-1).view(torch.uint8)

@@ -20,7 +20,7 @@ from avfusion.models._features import (
     num_clips,
     place,
     runs_without_clips,
-    select_features,
+    take_clips,
 )
 from avfusion.models._training import TrainedModel
 from avfusion.models.media_batch import MediaBatch
@@ -153,7 +153,7 @@ class ListeningModel(TrainedModel):
             embeddings = self.connect(features, batch=rows, **guide)
             return self.embed(input_ids, embeddings), embeddings
         if guide["instruction"] is not None:  # each row sees its clip in another light
-            embeddings = self.connect(select_features(features, media_index), **guide)
+            embeddings = self.connect(take_clips(features, media_index), **guide)
             return self.embed(input_ids, embeddings), embeddings
         embeddings = self.connect(features)
         return self.embed(input_ids, select_clips(embeddings, media_index)), embeddings

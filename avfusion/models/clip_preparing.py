@@ -7,9 +7,9 @@ import torch
 from transformers import BatchFeature
 
 from avfusion.errors import InvalidValueError
-from avfusion.models._features import collate_features
 from avfusion.models.clips import Clip, kept_features
 from avfusion.models.counting import PlaceholderCounter
+from avfusion.models.feature_batches import collate_features
 from avfusion.models.media_batch import MediaBatch
 from avfusion.models.prompts import prepare_inputs
 

@@ -37,6 +37,7 @@ EXTRAS = {
 NEEDS = {
     "avfusion.encoders": ("hf", ["transformers"]),
     "avfusion.models": ("hf", ["transformers"]),
+    "avfusion.features": ("hf", ["transformers"]),
     "avfusion.training": ("hf", ["transformers"]),
     "avfusion.media": ("media", ["PIL", "av"]),
     "avfusion.aveb.metrics": ("aveb", ["rapidfuzz", "torchmetrics"]),

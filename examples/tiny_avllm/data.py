@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -55,6 +55,16 @@ class Clip(NamedTuple):
     scenes: tuple[Scene, ...]
 
 
+class Painted(Protocol):
+    """What :func:`paint` draws."""
+
+    @property
+    def colour(self) -> str: ...
+
+    @property
+    def shape(self) -> str: ...
+
+
 def draw_scenes(generator: torch.Generator) -> tuple[Scene, ...]:
     """Scenes of different tones; a colour comes twice at most."""
     count = int(torch.randint(FEWEST_SCENES, MOST_SCENES + 1, (), generator=generator))
@@ -72,15 +82,17 @@ def _inside(shape: str, x: Tensor, y: Tensor, radius: float) -> Tensor:
     return (y < 0.8 * radius) & (y > 2 * x.abs() - radius)
 
 
-def paint(scenes: Sequence[Scene], generator: torch.Generator) -> Tensor:
+def paint(
+    scenes: Sequence[Painted], generator: torch.Generator, *, seconds: float = SCENE, pixels: int = PIXELS
+) -> Tensor:
     """``(frame, 3, height, width)`` uint8: each shape drifts over a dull background."""
-    steps = round(SCENE * FRAME_RATE)
-    rows, columns = torch.meshgrid(torch.arange(PIXELS), torch.arange(PIXELS), indexing="ij")
+    steps = round(seconds * FRAME_RATE)
+    rows, columns = torch.meshgrid(torch.arange(pixels), torch.arange(pixels), indexing="ij")
     background = torch.rand(3, generator=generator) * 40 + 20
     pictures = []
     for scene in scenes:
-        radius = PIXELS * (0.2 + 0.1 * torch.rand(1, generator=generator).item())
-        free = PIXELS - 2 * radius
+        radius = pixels * (0.2 + 0.1 * torch.rand(1, generator=generator).item())
+        free = pixels - 2 * radius
         (x, y), (to_x, to_y) = (radius + free * torch.rand(2, 2, generator=generator)).tolist()
         for step in range(steps):
             way = step / steps

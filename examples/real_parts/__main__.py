@@ -1,0 +1,89 @@
+"""``python -m examples.real_parts`` trains and examines; ``python -m examples.real_parts ask FILE QUESTION`` asks."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging
+
+from avfusion import CheckpointError, InvalidValueError, MediaError
+from avfusion.models import AudioVisualLanguageModel, AudioVisualProcessor, conversation
+from examples.real_parts.job import Settings, run
+from examples.real_parts.model import hearing
+
+OUT = Path("runs/real_parts")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.real_parts", description="A pretrained language model learns to watch and listen."
+    )
+    parser.add_argument("--out", type=Path, default=OUT, help="folder for parts, clips, models and results")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--language-model", help="name on the Hub, or directory (SmolLM2-135M-Instruct, from PyPI)")
+    parser.add_argument("--visual-encoder", help="name on the Hub, or directory (EfficientNet-Lite0, from PyPI)")
+    parser.add_argument("--clips", type=int, default=800, help="training clips")
+    parser.add_argument("--held-out", type=int, default=100, help="held-out clips")
+    parser.add_argument("--hearing-steps", type=int, default=300)
+    parser.add_argument("--align-steps", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=150, help="of LoRA and connector")
+    parser.add_argument("--live", type=int, default=4, help="held-out clips to watch live")
+    parser.add_argument("--no-twin", dest="twin", action="store_false", help="leave the unsynchronised twin out")
+    asking = parser.add_subparsers(dest="command").add_parser("ask", help="ask the trained model about a media file")
+    asking.add_argument("file", type=Path)
+    asking.add_argument("question")
+    asking.add_argument("--out", type=Path, default=OUT, help="folder of the training run")
+    asking.add_argument("--seed", type=int, default=0)
+    found = parser.parse_args(arguments)
+    if (found.language_model is None) != (found.visual_encoder is None):
+        parser.error("--language-model and --visual-encoder: give both, or neither")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = vars(parse(arguments))
+    torch.set_num_threads(1)  # the twin has the other core
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if options.pop("command") == "ask":
+        folder = options["out"] / f"seed-{options['seed']}"
+        try:
+            print(ask(folder, options["file"], options["question"]))
+        except (MediaError, CheckpointError, InvalidValueError, OSError) as error:
+            print(error, file=sys.stderr)
+            return 2
+    else:
+        show(run(Settings(**options)))
+    return 0
+
+
+def ask(folder: Path, file: Path, question: str) -> str:
+    """The trained model's answer about any media file."""
+    model = AudioVisualLanguageModel.from_pretrained(
+        folder / "synchronised" / "trained", audio_encoders={"audio": hearing(folder / "whisper")}
+    ).eval()
+    processor = AudioVisualProcessor.from_model(model)
+    inputs = processor.apply_chat_template(conversation(question, video=str(file)))
+    ids = model.generate(**inputs, max_new_tokens=32, do_sample=False)
+    return str(processor.tokenizer.decode(ids[0], skip_special_tokens=True))
+
+
+def show(results: dict[str, Any]) -> None:
+    ours = results["synchronised"]
+    print(f"\n{ours['questions']} questions about clips that the model has not seen:")
+    for condition, found in ours["accuracy"].items():
+        print(f"  {condition:<12}" + "  ".join(f"{kind} {value:6.1%}" for kind, value in found.items()))
+    if "twin" in results:
+        found = results["twin"]["accuracy"]["both"]
+        print(f"  {'the twin':<12}" + "  ".join(f"{kind} {value:6.1%}" for kind, value in found.items()))
+    text = ours["text"]
+    print(f"text answers: perplexity under the base model {text['ratio']:.3f} of its own answers'")
+    asked = sum(one["asked"] for one in ours["live"])
+    print(f"live: {sum(one['equal'] for one in ours['live'])} of {asked} answers equal those about the file")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""The whole job, from parts to results. A stage that is done is not repeated."""
+
+import json
+import os
+import platform
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import avfusion
+from avfusion.features import load_features, save_features
+from avfusion.models import AudioVisualLanguageModel, AudioVisualProcessor, Clip
+from examples.real_parts import clips as files
+from examples.real_parts.examine import CONDITIONS, accuracy, examine, text_ability, watch
+from examples.real_parts.hearing import pretrain_hearing
+from examples.real_parts.model import add_lora, build, hearing
+from examples.real_parts.parts import Parts, packaged
+from examples.real_parts.questions import examination
+from examples.real_parts.stages import align, train
+
+
+class Settings(NamedTuple):
+    """What is run; the fields are the options of the command."""
+
+    out: Path
+    seed: int
+    language_model: str | None
+    visual_encoder: str | None
+    clips: int
+    held_out: int
+    hearing_steps: int
+    align_steps: int
+    steps: int
+    live: int
+    twin: bool
+
+    @property
+    def folder(self) -> Path:
+        return self.out / f"seed-{self.seed}"
+
+
+class Material(NamedTuple):
+    """What both models learn from and are asked about."""
+
+    parts: Parts
+    whisper: Path
+    clips: list[files.Clip]
+    held_out: list[files.Clip]
+
+
+def run(settings: Settings) -> dict[str, Any]:
+    """Does what is not done yet, and returns what it writes to ``results.json``."""
+    material = prepare(settings)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # the twin learns on the other core
+        waiting = pool.submit(learn, settings, material, "twin") if settings.twin else None
+        ours = learn(settings, material, "synchronised")
+        twin = {} if waiting is None else {"twin": waiting.result()}
+    seconds = {path.stem: json.loads(path.read_text()) for path in sorted(settings.folder.glob("seconds/*.json"))}
+    results = {
+        "seed": settings.seed,
+        "parts": material.parts._asdict() if settings.language_model else {"packaged": True},
+        "synchronised": ours,
+        **twin,
+        "seconds": seconds,
+        "settings": {**settings._asdict(), "out": settings.out.name},
+        "ran_on": _ran_on(),
+    }
+    (settings.folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def prepare(settings: Settings) -> Material:
+    """Parts, clips, the audio encoder and the features."""
+    folder = settings.folder
+    if settings.language_model and settings.visual_encoder:
+        parts = Parts(settings.language_model, settings.visual_encoder)
+    else:
+        parts = packaged(settings.out / "parts")
+    speech = files.speak_words(settings.out / "speech")
+    train_clips = files.draw_clips(folder / "train", settings.clips, speech, seed=2 * settings.seed)
+    held_out = files.draw_clips(folder / "held_out", settings.held_out, speech, seed=2 * settings.seed + 1)
+    _once(folder, "clips", lambda: files.write_clips([*train_clips, *held_out], speech))
+    whisper = folder / "whisper"
+    _once(
+        folder, "hearing", lambda: pretrain_hearing(whisper, speech, steps=settings.hearing_steps, seed=settings.seed)
+    )
+    material = Material(parts, whisper, train_clips, held_out)
+
+    def encode() -> int:
+        model = build(parts, whisper)
+        processor = AudioVisualProcessor.from_model(model)
+        paths = [str(clip.path) for clip in (*train_clips, *held_out)]
+        return save_features(folder / "features", model, processor, paths, batch_size=16, progress=True)
+
+    _once(folder, "features", encode)
+    return material
+
+
+def learn(settings: Settings, material: Material, name: str) -> dict[str, Any]:
+    """Trains the synchronised model or its twin, and examines it."""
+    torch.set_num_threads(1)
+    torch.manual_seed(settings.seed)
+    folder, target = settings.folder, settings.folder / name
+    model = build(material.parts, material.whisper, separate=name == "twin")
+    processor = AudioVisualProcessor.from_model(model)
+    store = load_features(folder / "features", model, processor)
+
+    def kept(clips: Sequence[files.Clip]) -> list[Clip]:
+        return [clip for clip in (store.clip(one.path) for one in clips) if clip is not None]
+
+    if not (target / "trained").is_dir():
+        features = kept(material.clips)
+        aligning = {"steps": settings.align_steps, "seed": settings.seed}
+        _timed(folder, f"{name}_alignment", lambda: align(model, processor, material.clips, features, **aligning))
+        add_lora(model)
+        training = {"steps": settings.steps, "seed": settings.seed}
+        _timed(folder, f"{name}_training", lambda: train(model, processor, material.clips, features, **training))
+        model.save_pretrained(target / "part")
+        (target / "part").rename(target / "trained")
+    model = AudioVisualLanguageModel.from_pretrained(
+        target / "trained",
+        audio_encoders={"audio": hearing(material.whisper)},
+        **({"connector": model.connector} if name == "twin" else {}),
+    ).eval()
+    processor = AudioVisualProcessor.from_model(model)
+    results: dict[str, Any] = {"parameters": {part: _count(module) for part, module in model.named_children()}}
+    unseen, questions = kept(material.held_out), examination(material.held_out)
+    results["questions"] = len(questions)
+    conditions = CONDITIONS if name == "synchronised" else {"both": CONDITIONS["both"]}
+    results["accuracy"] = {
+        condition: accuracy(examine(model, processor, unseen, questions, condition)) for condition in conditions
+    }
+    if name == "synchronised":
+        results["text"] = text_ability(model, processor)
+        choose = random.Random(settings.seed)
+        shown = list(zip(material.held_out, unseen, strict=True))[: settings.live]
+        results["live"] = [watch(model, processor, clip, features, choose) for clip, features in shown]
+    return results
+
+
+def _once(folder: Path, stage: str, work: Callable[[], object]) -> None:
+    """Does a stage that has not ended before."""
+    if not (folder / "seconds" / f"{stage}.json").is_file():
+        _timed(folder, stage, work)
+
+
+def _timed(folder: Path, stage: str, work: Callable[[], object]) -> None:
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    seconds = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
+    (folder / "seconds").mkdir(parents=True, exist_ok=True)
+    rounded = {name: round(value, 1) for name, value in seconds.items()}
+    (folder / "seconds" / f"{stage}.json").write_text(json.dumps(rounded))
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(value.numel() for value in module.parameters())
+
+
+def _ran_on() -> dict[str, object]:
+    packages = ("torch", "transformers", "peft", "timm", "av")
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "avfusion": avfusion.__version__,
+        **{name: version(name) for name in packages},
+    }

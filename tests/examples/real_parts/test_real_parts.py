@@ -1,0 +1,102 @@
+"""The example with small random parts: all stages, their results, nothing repeated, asked about a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from examples.real_parts.__main__ import main
+from examples.real_parts.clips import Clip, Scene
+from examples.real_parts.examine import CONDITIONS, Answered, accuracy
+from examples.real_parts.job import Settings, run
+from examples.real_parts.questions import TEXT_HELD_OUT, TEXT_TRAINING, Question, dialogue, examination
+from tests.models.templates import tokenizer_of
+
+
+def write_parts(folder: Path) -> tuple[str, str]:
+    """A language model with a chat template, and a convolutional network as timm's ``local-dir:``."""
+    tokenizer = tokenizer_of("smollm2")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer) - 1, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id, bos_token_id=None,
+    )  # fmt: skip
+    language_model = LlamaForCausalLM(config)
+    language_model.generation_config.forced_eos_token_id = tokenizer.eos_token_id  # its answers end
+    language_model.save_pretrained(folder / "llm")
+    tokenizer.save_pretrained(folder / "llm")
+    vision = timm.create_model("test_efficientnet", num_classes=0)
+    (folder / "vision").mkdir()
+    save_file(vision.state_dict(), folder / "vision" / "model.safetensors")
+    (folder / "vision" / "config.json").write_text(json.dumps({"architecture": "test_efficientnet", "num_classes": 0}))
+    return str(folder / "llm"), f"local-dir:{folder / 'vision'}"
+
+
+def test_the_job_runs_once_and_can_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    language_model, visual_encoder = write_parts(tmp_path)
+    settings = Settings(
+        out=tmp_path / "out", seed=3, language_model=language_model, visual_encoder=visual_encoder, clips=5, held_out=2,
+        hearing_steps=2, align_steps=2, steps=2, live=1, twin=True,
+    )  # fmt: skip
+    results = run(settings)
+    folder = tmp_path / "out" / "seed-3"
+    assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
+    ours, twin = results["synchronised"], results["twin"]
+    assert set(ours["accuracy"]) == set(CONDITIONS)
+    assert set(twin["accuracy"]) == {"both"}
+    assert ours["questions"] == twin["questions"] == 8
+    assert ours["text"]["prompts"] == len(TEXT_HELD_OUT)
+    assert ours["live"][0]["asked"] >= 4
+    assert ours["live"][0]["equal"] == ours["live"][0]["asked"]
+    assert abs(ours["parameters"]["connector"] / twin["parameters"]["connector"] - 1) < 0.1
+    stages = {path.stem for path in (folder / "seconds").iterdir()}
+    assert stages >= {"clips", "hearing", "features", "synchronised_alignment", "twin_training"}
+
+    files = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    again = run(settings)
+    changed = {path.name for path, time in files.items() if path.stat().st_mtime_ns != time}
+    assert changed == {"results.json"}
+    assert again["synchronised"]["accuracy"] == ours["accuracy"]
+
+    clip = str(folder / "held_out" / "0000.mp4")
+    options = ["--out", str(tmp_path / "out"), "--seed", "3"]
+    assert main(["ask", clip, "What colour was on screen?", *options]) == 0
+    assert main(["ask", str(tmp_path / "nowhere.mp4"), "What?", *options]) == 2
+    assert "nowhere.mp4" in capsys.readouterr().err
+
+
+def clip_of(count: int) -> Clip:
+    names = ["red", "green", "blue", "white", "purple", "orange"]
+    words = ["dog", "cat", "sun", "tree", "fish", "book"]
+    scenes = tuple(Scene(names[n], "circle", words[n], (n + 0.1, n + 0.5)) for n in range(count))
+    return Clip(Path("a.mp4"), scenes, (0,) * count, 0)
+
+
+def test_questions_hold_what_tells_the_scene_and_not_the_answer() -> None:
+    import random
+
+    clips = [clip_of(4), clip_of(6)]
+    asked: list[Any] = [one for _, one in examination(clips)]
+    asked += dialogue(clips[1], random.Random(0), 4)
+    for question in asked:
+        scene = next(
+            scene
+            for scene in clips[1].scenes
+            if question.answer in (f"It was {scene.colour}.", f"It was {scene.word}.")
+        )
+        told, hidden = (scene.word, scene.colour) if question.kind == "colour" else (scene.colour, scene.word)
+        assert told in question.text
+        assert hidden not in question.text
+    assert not set(TEXT_TRAINING) & set(TEXT_HELD_OUT)
+
+
+def test_only_the_whole_answer_counts() -> None:
+    question = Question("q", "It was red.", "colour")
+    given = ["It was red.", " It was red. ", "red", "It was red. It was blue."]
+    answered = [Answered(0, question, one) for one in given] + [Answered(0, question._replace(kind="word"), "no")]
+    assert accuracy(answered) == {"all": 0.4, "colour": 0.5, "word": 0.0}

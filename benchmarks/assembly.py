@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import BlipImageProcessor, PrinterCallback, WhisperFeatureExtractor, set_seed
 from transformers.utils import logging
 
+from avfusion.features import FeatureWriter
 from avfusion.media import write_video
 from avfusion.models import conversation
 from benchmarks.measure import CPU, GPU, WALL, Spread
@@ -23,7 +24,7 @@ from benchmarks.suite import Measurement, Result, Settings, Target
 from examples.favor import FavorConfig, FavorForConditionalGeneration, FavorProcessor, train
 from examples.favor.cache import encode_examples
 from examples.favor.data import Conversations, with_clip
-from examples.favor.features import FeatureCache, FeatureWriter, cache_settings
+from examples.favor.features import FeatureCache, cache_settings
 from examples.favor.presets import full_config, lora_config
 from examples.favor.processing_favor import shared_options
 from examples.favor.records import Example
@@ -226,9 +227,9 @@ def _epochs(
     examples = [Example(row, str(number)) for number, row in enumerate(rows)]
 
     chosen = cache_settings(model, processor)
-    writer = FeatureWriter(folder / "features", chosen, shard_size=10**8)
     start = time.perf_counter()
-    encode_examples(model, processor, examples, writer, batch_size=4, workers=1 if settings.smoke else WORKERS)
+    with FeatureWriter(folder / "features", chosen, dtype=None, shard_size=10**8) as writer:
+        encode_examples(model, processor, examples, writer, batch_size=4, workers=1 if settings.smoke else WORKERS)
     making = time.perf_counter() - start
     features = FeatureCache(folder / "features", chosen)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from avfusion import CheckpointError, InvalidValueError
-from examples.favor.features import INDEX, FeatureCache
+from examples.favor.features import FeatureCache
 from examples.favor.loading import check_index, load, load_configuration
 from examples.favor.questions import read_questions
 from examples.favor.records import read_examples
@@ -184,12 +184,12 @@ def test_data_that_are_nested_too_deep_are_one_error(text: str, tmp_path: Path) 
     "content",
     [
         [],
-        {"settings": [], "entries": {}},
-        {"settings": {}, "entries": {"a": 3}},
-        {"settings": {}, "entries": {"a": {"shard": "../x", "file": None}}},
+        {"format": 1, "settings": [], "shards": {}},
+        {"format": 1, "settings": {}, "shards": {"a": 3}},
+        {"format": 1, "settings": {}, "shards": {"../x": {}}},
     ],
 )
 def test_an_index_of_features_that_is_none_is_refused(content: Any, tmp_path: Path) -> None:
-    (tmp_path / INDEX).write_text(json.dumps(content))
+    (tmp_path / "index.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match="is no index of features"):
         FeatureCache(tmp_path, {})

@@ -295,7 +295,7 @@ def test_a_killed_run_continues_with_the_same_losses(data: Path, tmp_path: Path,
         ),
         (["--set", "max_steps=many"], "set: max_steps takes no 'many'"),
         (["--resume", "elsewhere"], "resume: must be a checkpoint, found 'elsewhere'"),
-        (["--features", "nowhere"], "features: nowhere holds no index.json"),
+        (["--features", "nowhere"], "features: nowhere holds no features"),
     ],
 )
 def test_errors_are_one_line(

@@ -108,10 +108,13 @@ def check_settings(directory: Any, found: Mapping[str, Any], wanted: Mapping[str
 
 def _options(encoder: nn.Module) -> dict[str, Any]:
     found = {}
+    described_before: set[int] = set()  # a model of transformers hands its configuration to all its layers
     for name, part in encoder.named_modules():
         values = vars(part)
         if not type(part).__module__.startswith("avfusion."):
-            values = {key: value for key, value in values.items() if key == "config"}
+            config = values.get("config")
+            values = {} if config is None or id(config) in described_before else {"config": config}
+            described_before.add(id(config))
         described = _plain(values)
         if described:
             found[name] = described

@@ -65,6 +65,7 @@ class FeatureWriter:
         check_settings(self.directory, index.settings, self.settings)
         self._known: dict[str, Entry] = {key: entry for key, (_, entry) in index.clips().items()}
         self._waiting: dict[str, tuple[Features, Sequence[FileStamp]]] = {}
+        self._size = 0  # bytes that wait
         self._verified = Verified()
 
     def __contains__(self, key: str) -> bool:
@@ -98,9 +99,10 @@ class FeatureWriter:
             InvalidValueError: more than one clip, or real tokens that are not finite, or not in ``dtype``.
             OSError: a shard cannot be written; what it would have held is written by the next call.
         """
-        self._waiting[key] = ({name: self._kept(name, value) for name, value in features.items()}, files)
-        size = sum(part.nbytes for clip, _ in self._waiting.values() for value in clip.values() for part in value)
-        if size >= self.shard_size:
+        kept = {name: self._kept(name, value) for name, value in features.items()}
+        self._waiting[key] = (kept, files)
+        self._size += sum(part.nbytes for value in kept.values() for part in value)
+        if self._size >= self.shard_size:
             self.flush()
 
     def flush(self) -> None:
@@ -108,7 +110,7 @@ class FeatureWriter:
         if self._waiting:
             path = self.directory / new_name(self.directory, self.rank)
             self._known |= write_shard(path, self.settings, self._waiting)
-            self._waiting = {}
+            self._waiting, self._size = {}, 0
 
     def close(self) -> None:
         """Writes what waits, and one index over the shards of all processes."""

@@ -47,7 +47,7 @@ def match_scale(connector: Any, norm: float) -> None:
 
     .. math:: \lVert W \rVert_F^2 + \lVert b \rVert^2
 
-    A connector whose embeddings are several times longer than those of words is learnt several times more slowly.
+    Else training has to shrink the embeddings of a new connector to the scale of words first.
 
     Args:
         connector: an :class:`~avfusion.AudioVisualConnector`, or a projector with an output projection ``proj``, whose

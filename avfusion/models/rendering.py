@@ -116,7 +116,8 @@ def _by_tags(text: str, answers: list[str]) -> Rendered:
 
 
 def _by_answers(tokenizer: Any, text: str, answers: list[str], asked: list[str]) -> Rendered:
-    first, *others = text.split(ANSWER)
+    pieces = text.split(ANSWER)
+    first, *others = pieces
     ends = [_special(tokenizer, piece) for piece in others]
     end = next((found for found in ends if found is not None), None)
     pairs = zip(others, ends, strict=True)
@@ -125,7 +126,7 @@ def _by_answers(tokenizer: Any, text: str, answers: list[str], asked: list[str])
         rest = rest[:-1]
     prompts, learned, written = [first, *rest], [], ""
     for place, (answer, question) in enumerate(zip(answers, asked, strict=True)):
-        written += text.split(ANSWER)[place]
+        written += pieces[place]
         opening = written.removeprefix(question) if written.startswith(question) else ""
         prompts[place] = prompts[place].removesuffix(opening)
         learned.append(opening + answer)

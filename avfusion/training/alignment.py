@@ -12,6 +12,8 @@ from avfusion.models import MediaBatch, embedding_norm
 from avfusion.training.timed_text import TimedText, assign_texts
 from avfusion.types import LLMEmbeddings
 
+_REMEMBERED = 10_000  # texts whose embeddings are kept
+
 
 class AlignmentOutput(NamedTuple):
     """Result of :class:`~avfusion.training.AlignmentLoss`; scalars.
@@ -36,12 +38,12 @@ class AlignmentOutput(NamedTuple):
 
 
 class AlignmentLoss(nn.Module):
-    r"""Draws each query's embedding to the language model's own embedding of what is said or seen in its window.
+    r"""Regresses the connector's embeddings onto the language model's own embeddings of what is said or seen.
 
-    :func:`assign_texts` gives each query :math:`q` its texts; :math:`t_q` is the mean of their embeddings, and the
-    embedding :math:`e_c` of a text that of its tokens' mean. With :math:`\nu` the norm of word embeddings
-    (:func:`~avfusion.models.embedding_norm`) and :math:`d(s, e) = \lVert s - e \rVert^2 / \nu^2`, the loss of the
-    connector's embedding :math:`s_q` is
+    :func:`assign_texts` gives each query :math:`q` its target texts. The embedding :math:`e_c` of a text is the mean of
+    its tokens' embeddings, and :math:`t_q` is the mean over the query's texts. With :math:`\nu` the norm of word
+    embeddings (:func:`~avfusion.models.embedding_norm`) and :math:`d(s, e) = \lVert s - e \rVert^2 / \nu^2`, the loss
+    of the connector's embedding :math:`s_q` is
 
     .. math:: d(s_q, t_q) - w \sum_c p_{qc} \log \operatorname{softmax}_c(-\tau\, d(s_q, e_c))
 
@@ -120,23 +122,33 @@ class AlignmentLoss(nn.Module):
                 f"targets: must be one list for each of {len(out.mask)} clips, found {len(targets)}"
             )
         said, wanted = self._queries(out, targets)
+        # In float32 also under autocast, which would round the products to half precision.
+        with torch.autocast(said.device.type, enabled=False):
+            return self._loss(said, wanted)
+
+    def _loss(self, said: Tensor, wanted: list[list[TimedText]]) -> AlignmentOutput:
         texts = dict.fromkeys(self.candidates)
         texts |= dict.fromkeys(one.text for some in wanted for one in some if isinstance(one.text, str))
-        place = {text: row for row, text in enumerate(texts)}
-        width = said.shape[-1]
-        table = torch.stack([self.embed(text) for text in texts]) if texts else said.new_zeros(0, width)
-        table = table.to(said)
-        target = torch.stack([self._mean(some, table, place) for some in wanted])
-        distance = (said - target).square().sum(-1).mean() / self.norm**2
+        captions = [one.text for some in wanted for one in some if isinstance(one.text, Tensor)]
+        place: dict[Any, int] = {text: row for row, text in enumerate(texts)}
+        place |= {id(caption): len(texts) + row for row, caption in enumerate(captions)}
+        table = self._table([self.embed(text) for text in texts] + captions, said)
 
-        named = [row for row, some in enumerate(wanted) if all(isinstance(one.text, str) for one in some)]
-        if not named:
+        share = torch.zeros(len(wanted), len(table), dtype=said.dtype)
+        for row, some in enumerate(wanted):
+            for one in some:
+                share[row, place[one.text if isinstance(one.text, str) else id(one.text)]] += 1 / len(some)
+        named = (share[:, len(texts) :].sum(1) == 0).nonzero()[:, 0].to(said.device)
+        share = share.to(said.device)
+        distance = (said - share @ table).square().sum(-1).mean() / self.norm**2
+        if not len(named):
             return AlignmentOutput(distance, distance.detach(), distance.new_zeros(()), distance.new_zeros(()))
-        share = said.new_zeros(len(named), len(texts))
-        for row, query in enumerate(named):
-            for one in wanted[query]:
-                share[row, place[str(one.text)]] += 1 / len(wanted[query])
-        gaps = (said[named, None] - table).square().sum(-1) / self.norm**2
+
+        known, names = said[named], table[: len(texts)]
+        # Expanded, so that no tensor of queries times candidates times width is made.
+        squares = known.square().sum(-1, keepdim=True) - 2 * known @ names.T + names.square().sum(-1)
+        gaps = squares / self.norm**2
+        share = share[named, : len(texts)]
         cross_entropy = F.cross_entropy(-self.temperature * gaps, share)
         hit = share.gather(1, gaps.argmin(1, keepdim=True)) > 0
         return AlignmentOutput(
@@ -149,6 +161,8 @@ class AlignmentLoss(nn.Module):
     def embed(self, text: str) -> Tensor:
         """``(llm_dim,)`` float32 on the CPU: the mean embedding of a text's tokens, as they follow a space."""
         if text not in self._known:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
             with torch.no_grad():
                 embeddings = self._parts[0].get_input_embeddings()
                 ids = torch.tensor(self._ids(text), device=embeddings.weight.device)
@@ -186,16 +200,13 @@ class AlignmentLoss(nn.Module):
         return embeddings if embeddings.dtype == torch.float64 else embeddings.float(), wanted
 
     @staticmethod
-    def _mean(some: Sequence[TimedText], table: Tensor, place: Mapping[str, int]) -> Tensor:
-        values = []
-        for one in some:
-            value = table[place[one.text]] if isinstance(one.text, str) else one.text.to(table)
-            if value.shape != table.shape[1:]:
-                raise InvalidValueError(
-                    f"text: an embedding must have the language model's width {table.shape[1]}, found {len(value)}"
-                )
-            values.append(value)
-        return torch.stack(values).mean(0)
+    def _table(rows: Sequence[Tensor], like: Tensor) -> Tensor:
+        """``(row, llm_dim)``: embeddings in the dtype and on the device of ``like``."""
+        width = like.shape[-1]
+        wrong = next((len(row) for row in rows if len(row) != width), None)
+        if wrong is not None:
+            raise InvalidValueError(f"text: an embedding must have the connector's width {width}, found {wrong}")
+        return torch.stack([row.to(like) for row in rows])
 
 
 class ConnectorAlignment(nn.Module):
@@ -240,13 +251,11 @@ class ConnectorAlignment(nn.Module):
 
     def forward(self, media: MediaBatch, targets: Sequence[Sequence[TimedText]]) -> AlignmentOutput:
         """Computes the loss of a batch of clips, given as media or as kept features."""
-        features = media.features
+        model, features = self._model[0], media.features
         if features is None:
             with torch.no_grad():
-                features = self._model[0].encode(media.video, media.waveform)
-        device = next(self.connector.parameters()).device
-        moved = MediaBatch(features=features).to(device).features or {}
-        return self.loss(self.connector(**moved), targets)
+                features = model.encode(media.video, media.waveform)
+        return self.loss(model.connect(features), targets)
 
 
 class AlignmentCollator:

@@ -20,8 +20,8 @@ def base_answers(
 ) -> list[list[Any]]:
     """Lets the base model answer questions without a clip, with its adapters switched off.
 
-    Train on the answers beside clips (:class:`TextReplay`): without them, a language model that is adapted to clips
-    soon answers every question as if it were about one.
+    Training on the answers beside clips (:class:`TextReplay`) keeps the adapted language model near the base model on
+    text without a clip.
 
     Args:
         model: an :class:`~avfusion.models.AudioVisualLanguageModel` whose language model is frozen or has adapters of
@@ -37,7 +37,7 @@ def base_answers(
 
     Raises:
         InvalidTypeError: one string instead of a list.
-        InvalidValueError: no question was answered within ``max_new_tokens``.
+        InvalidValueError: no question was answered within ``max_new_tokens``, or the language model has no end token.
 
     Example:
         >>> import torch
@@ -65,18 +65,22 @@ def base_answers(
         raise InvalidTypeError("questions: must be a list of questions, found one string")
     rows = [[{"role": "user", "content": one}] if isinstance(one, str) else list(one) for one in questions]
     options = {"do_sample": False, **options, "max_new_tokens": max_new_tokens}
+    if model.generation_config.eos_token_id is None:
+        raise InvalidValueError("generation_config: must have an end token (eos_token_id), found None")
     was_training = model.training
     model.eval()
     answered = []
-    for first in range(0, len(rows), batch_size):
-        part = rows[first : first + batch_size]
-        ids = model.generate(**processor.apply_chat_template(part), text_only="base", **options)
-        ends = torch.as_tensor(model.generation_config.eos_token_id, device=ids.device)
-        for row, said, ended in zip(part, ids, torch.isin(ids, ends), strict=True):
-            if ended.any():  # what follows is padding
-                text = processor.tokenizer.decode(said[: int(ended.int().argmax())], skip_special_tokens=True)
-                answered.append([*row, {"role": "assistant", "content": text}])
-    model.train(was_training)
+    try:
+        for first in range(0, len(rows), batch_size):
+            part = rows[first : first + batch_size]
+            ids = model.generate(**processor.apply_chat_template(part), text_only="base", **options)
+            ends = torch.as_tensor(model.generation_config.eos_token_id, device=ids.device)
+            for row, said, ended in zip(part, ids, torch.isin(ids, ends), strict=True):
+                if ended.any():  # what follows is padding
+                    text = processor.tokenizer.decode(said[: int(ended.int().argmax())], skip_special_tokens=True)
+                    answered.append([*row, {"role": "assistant", "content": text}])
+    finally:
+        model.train(was_training)
     if not answered:
         raise InvalidValueError(
             f"max_new_tokens: must be long enough for an answer to end, found {max_new_tokens}: none of {len(rows)} did"

@@ -1,4 +1,4 @@
-"""Words with times, and which query of a window is to say which of them."""
+"""Words with times, and their assignment to the queries of windows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,12 +49,12 @@ class TimedText:
 
 
 def assign_texts(spans: Sequence[tuple[float, float]], texts: Sequence[TimedText]) -> list[list[TimedText]]:
-    r"""Which texts each query of a clip is to say.
+    r"""Assigns the texts of a clip to its queries.
 
     Queries of equal spans are a window of :math:`Q` queries. Its texts are the :math:`n` whose centre lies in the span,
-    in the order of their centres, and of the list where these are equal. Query :math:`q` says text
-    :math:`\lfloor (q + \frac12)\, n / Q \rfloor` if :math:`n \le Q`; else it says all texts :math:`j` for which
-    :math:`\lfloor (j + \frac12)\, Q / n \rfloor = q`. So each text is said, and queries say them in their order.
+    in the order of their centres, and of the list where these are equal. The target of query
+    :math:`q` is text :math:`\lfloor (q + \frac12)\, n / Q \rfloor` if :math:`n \le Q`; else its targets are all texts
+    :math:`j` for which :math:`\lfloor (j + \frac12)\, Q / n \rfloor = q`. So each text is a target, in order.
 
     Args:
         spans: ``(start, end)`` of each query, in seconds.

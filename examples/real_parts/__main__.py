@@ -12,7 +12,7 @@ from transformers.utils import logging
 from avfusion import CheckpointError, InvalidValueError, MediaError
 from avfusion.models import AudioVisualLanguageModel, AudioVisualProcessor, conversation
 from examples.real_parts.job import Settings, run
-from examples.real_parts.model import hearing
+from examples.real_parts.model import load_audio_encoder
 
 OUT = Path("runs/real_parts")
 
@@ -27,11 +27,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--visual-encoder", help="name on the Hub, or directory (EfficientNet-Lite0, from PyPI)")
     parser.add_argument("--clips", type=int, default=800, help="training clips")
     parser.add_argument("--held-out", type=int, default=100, help="held-out clips")
-    parser.add_argument("--hearing-steps", type=int, default=300)
+    parser.add_argument("--encoder-steps", type=int, default=300)
     parser.add_argument("--align-steps", type=int, default=250)
     parser.add_argument("--steps", type=int, default=150, help="of LoRA and connector")
     parser.add_argument("--live", type=int, default=4, help="held-out clips to watch live")
-    parser.add_argument("--no-twin", dest="twin", action="store_false", help="leave the unsynchronised twin out")
+    parser.add_argument(
+        "--no-baseline", dest="baseline", action="store_false", help="leave the unsynchronised baseline out"
+    )
     asking = parser.add_subparsers(dest="command").add_parser("ask", help="ask the trained model about a media file")
     asking.add_argument("file", type=Path)
     asking.add_argument("question")
@@ -45,7 +47,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(parse(arguments))
-    torch.set_num_threads(1)  # the twin has the other core
+    torch.set_num_threads(1)  # the baseline has the other core
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if options.pop("command") == "ask":
@@ -56,14 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 2
     else:
-        show(run(Settings(**options)))
+        try:
+            show(run(Settings(**options)))
+        except InvalidValueError as error:
+            print(error, file=sys.stderr)
+            return 2
     return 0
 
 
 def ask(folder: Path, file: Path, question: str) -> str:
     """The trained model's answer about any media file."""
     model = AudioVisualLanguageModel.from_pretrained(
-        folder / "synchronised" / "trained", audio_encoders={"audio": hearing(folder / "whisper")}
+        folder / "synchronised" / "trained", audio_encoders={"audio": load_audio_encoder(folder / "whisper")}
     ).eval()
     processor = AudioVisualProcessor.from_model(model)
     inputs = processor.apply_chat_template(conversation(question, video=str(file)))
@@ -76,9 +82,9 @@ def show(results: dict[str, Any]) -> None:
     print(f"\n{ours['questions']} questions about clips that the model has not seen:")
     for condition, found in ours["accuracy"].items():
         print(f"  {condition:<12}" + "  ".join(f"{kind} {value:6.1%}" for kind, value in found.items()))
-    if "twin" in results:
-        found = results["twin"]["accuracy"]["both"]
-        print(f"  {'the twin':<12}" + "  ".join(f"{kind} {value:6.1%}" for kind, value in found.items()))
+    if "baseline" in results:
+        found = results["baseline"]["accuracy"]["both"]
+        print(f"  {'baseline':<12}" + "  ".join(f"{kind} {value:6.1%}" for kind, value in found.items()))
     text = ours["text"]
     print(f"text answers: perplexity under the base model {text['ratio']:.3f} of its own answers'")
     asked = sum(one["asked"] for one in ours["live"])

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import load_file, save_file
 
 import avfusion
+from avfusion import InvalidValueError
 from avfusion.features import load_features, save_features
+from avfusion.files import write_whole
 from avfusion.models import AudioVisualLanguageModel, AudioVisualProcessor, Clip
 from examples.real_parts import clips as files
+from examples.real_parts.audio_encoder import pretrain_audio_encoder
 from examples.real_parts.examine import CONDITIONS, accuracy, examine, text_ability, watch
-from examples.real_parts.hearing import pretrain_hearing
-from examples.real_parts.model import add_lora, build, hearing
+from examples.real_parts.model import add_lora, build, load_audio_encoder
 from examples.real_parts.parts import Parts, packaged
 from examples.real_parts.questions import examination
 from examples.real_parts.stages import align, train
@@ -35,11 +38,11 @@ class Settings(NamedTuple):
     visual_encoder: str | None
     clips: int
     held_out: int
-    hearing_steps: int
+    encoder_steps: int
     align_steps: int
     steps: int
     live: int
-    twin: bool
+    baseline: bool
 
     @property
     def folder(self) -> Path:
@@ -56,18 +59,23 @@ class Material(NamedTuple):
 
 
 def run(settings: Settings) -> dict[str, Any]:
-    """Does what is not done yet, and returns what it writes to ``results.json``."""
+    """Does what is not done yet, and returns what it writes to ``results.json``.
+
+    Raises:
+        InvalidValueError: the folder holds a run of other settings.
+    """
+    _check_settings(settings)
     material = prepare(settings)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # the twin learns on the other core
-        waiting = pool.submit(learn, settings, material, "twin") if settings.twin else None
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # the baseline trains on the other core
+        waiting = pool.submit(learn, settings, material, "baseline") if settings.baseline else None
         ours = learn(settings, material, "synchronised")
-        twin = {} if waiting is None else {"twin": waiting.result()}
+        baseline = {} if waiting is None else {"baseline": waiting.result()}
     seconds = {path.stem: json.loads(path.read_text()) for path in sorted(settings.folder.glob("seconds/*.json"))}
     results = {
         "seed": settings.seed,
         "parts": material.parts._asdict() if settings.language_model else {"packaged": True},
         "synchronised": ours,
-        **twin,
+        **baseline,
         "seconds": seconds,
         "settings": {**settings._asdict(), "out": settings.out.name},
         "ran_on": _ran_on(),
@@ -88,9 +96,11 @@ def prepare(settings: Settings) -> Material:
     held_out = files.draw_clips(folder / "held_out", settings.held_out, speech, seed=2 * settings.seed + 1)
     _once(folder, "clips", lambda: files.write_clips([*train_clips, *held_out], speech))
     whisper = folder / "whisper"
-    _once(
-        folder, "hearing", lambda: pretrain_hearing(whisper, speech, steps=settings.hearing_steps, seed=settings.seed)
-    )
+
+    def train_encoder() -> float:
+        return pretrain_audio_encoder(whisper, speech, steps=settings.encoder_steps, seed=settings.seed)
+
+    _once(folder, "audio_encoder", train_encoder)
     material = Material(parts, whisper, train_clips, held_out)
 
     def encode() -> int:
@@ -104,11 +114,11 @@ def prepare(settings: Settings) -> Material:
 
 
 def learn(settings: Settings, material: Material, name: str) -> dict[str, Any]:
-    """Trains the synchronised model or its twin, and examines it."""
+    """Trains the synchronised model or the baseline, and examines it."""
     torch.set_num_threads(1)
     torch.manual_seed(settings.seed)
     folder, target = settings.folder, settings.folder / name
-    model = build(material.parts, material.whisper, separate=name == "twin")
+    model = build(material.parts, material.whisper, separate=name == "baseline")
     processor = AudioVisualProcessor.from_model(model)
     store = load_features(folder / "features", model, processor)
 
@@ -116,9 +126,15 @@ def learn(settings: Settings, material: Material, name: str) -> dict[str, Any]:
         return [clip for clip in (store.clip(one.path) for one in clips) if clip is not None]
 
     if not (target / "trained").is_dir():
-        features = kept(material.clips)
-        aligning = {"steps": settings.align_steps, "seed": settings.seed}
-        _timed(folder, f"{name}_alignment", lambda: align(model, processor, material.clips, features, **aligning))
+        features, aligned = kept(material.clips), target / "aligned.safetensors"
+
+        def train_connector() -> None:
+            align(model, processor, material.clips, features, steps=settings.align_steps, seed=settings.seed)
+            target.mkdir(parents=True, exist_ok=True)
+            write_whole(aligned, lambda part: save_file(model.connector.state_dict(), part))
+
+        _once(folder, f"{name}_alignment", train_connector)
+        model.connector.load_state_dict(load_file(aligned))
         add_lora(model)
         training = {"steps": settings.steps, "seed": settings.seed}
         _timed(folder, f"{name}_training", lambda: train(model, processor, material.clips, features, **training))
@@ -126,8 +142,8 @@ def learn(settings: Settings, material: Material, name: str) -> dict[str, Any]:
         (target / "part").rename(target / "trained")
     model = AudioVisualLanguageModel.from_pretrained(
         target / "trained",
-        audio_encoders={"audio": hearing(material.whisper)},
-        **({"connector": model.connector} if name == "twin" else {}),
+        audio_encoders={"audio": load_audio_encoder(material.whisper)},
+        **({"connector": model.connector} if name == "baseline" else {}),
     ).eval()
     processor = AudioVisualProcessor.from_model(model)
     results: dict[str, Any] = {"parameters": {part: _count(module) for part, module in model.named_children()}}
@@ -143,6 +159,24 @@ def learn(settings: Settings, material: Material, name: str) -> dict[str, Any]:
         shown = list(zip(material.held_out, unseen, strict=True))[: settings.live]
         results["live"] = [watch(model, processor, clip, features, choose) for clip, features in shown]
     return results
+
+
+def _check_settings(settings: Settings) -> None:
+    """Stages that are done are taken over, so all must be of the same settings."""
+    file = settings.folder / "settings.json"
+    told = {**settings._asdict(), "out": settings.out.name}
+    free = ("live", "baseline")  # what is examined may change
+    if file.is_file():
+        before = json.loads(file.read_text())
+        changed = [name for name in told if name not in free and told[name] != before.get(name)]
+        if changed:
+            name = changed[0]
+            raise InvalidValueError(
+                f"{name}: must be {before.get(name)!r} as in the run in {settings.folder}, found {told[name]!r}; "
+                "choose another folder"
+            )
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(told, indent=2) + "\n")
 
 
 def _once(folder: Path, stage: str, work: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""The model from its parts, and its twin that does not synchronise."""
+"""The model from its parts, and a baseline that does not synchronise."""
 
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from avfusion import AudioVisualConnector, DiversityLoss, Frames, LLMEmbeddings,
 from avfusion.encoders import WhisperAudioEncoder
 from avfusion.models import AudioVisualLanguageModel, embedding_norm, match_scale
 from avfusion.modules import Component
+from examples.real_parts.audio_encoder import blockwise
 from examples.real_parts.clips import FRAME_RATE
-from examples.real_parts.hearing import blockwise
 from examples.real_parts.parts import Parts
 
 QUERIES = 4  # of a window of two seconds, so two per scene
@@ -20,10 +20,10 @@ SIZES: dict[str, Any] = {
     "window_seconds": 2.0, "frame_rate": FRAME_RATE, "stream_dim": 128, "intermediate_size": 384, "dropout": 0.0,
 }  # fmt: skip
 HIDDEN = 192  # of the Q-Former
-TWIN_HIDDEN = 152  # of each of the two Q-Formers of the twin: as many parameters in all
+BASELINE_HIDDEN = 152  # of each of the two Q-Formers of the baseline: as many parameters in all
 
 
-def hearing(folder: Path) -> nn.Module:
+def load_audio_encoder(folder: Path) -> nn.Module:
     """The audio encoder, frozen."""
     return blockwise(WhisperAudioEncoder.from_pretrained(str(folder), chunk_batch_size=64))
 
@@ -33,7 +33,7 @@ def build(parts: Parts, whisper: Path, *, separate: bool = False) -> AudioVisual
     model = AudioVisualLanguageModel.from_pretrained_parts(
         language_model=parts.language_model,
         visual_encoder=parts.visual_encoder,
-        audio_encoder=hearing(whisper),
+        audio_encoder=load_audio_encoder(whisper),
         encoder_options={"visual": {"image_size": (128, 128)}},
         diversity_loss=DiversityLoss(weight=0.01),
         num_queries=QUERIES,
@@ -51,7 +51,7 @@ def add_lora(model: AudioVisualLanguageModel) -> None:
 
 
 class SeparateConnector(Component):
-    """The twin: a Q-Former for what is seen, another for what is heard, and their embeddings one after the other.
+    """The baseline: a Q-Former for what is seen, another for what is heard, and their embeddings one after the other.
 
     Each has half the queries, so that a window gives as many embeddings, and is narrower, so that there are as many
     parameters.
@@ -60,7 +60,7 @@ class SeparateConnector(Component):
     def __init__(self, model: Any) -> None:
         super().__init__()
         width = model.connector.llm_dim
-        sizes = {**SIZES, "llm": width, "num_queries": QUERIES // 2, "hidden_size": TWIN_HIDDEN}
+        sizes = {**SIZES, "llm": width, "num_queries": QUERIES // 2, "hidden_size": BASELINE_HIDDEN}
         self.visual = AudioVisualConnector.from_encoders(visual=model.visual_encoder, **sizes)
         self.audio = AudioVisualConnector.from_encoders(audio=dict(model.audio_encoders), **sizes)
         self.llm_dim = width

@@ -1,4 +1,4 @@
-"""Questions that need eye and ear at the same instant, and questions without a clip."""
+"""Questions that need audio and video of the same instant, and questions without a clip."""
 
 import random
 from collections.abc import Sequence

@@ -50,6 +50,10 @@ def texts_of(clip: files.Clip) -> dict[str, list[TimedText]]:
     }
 
 
+def _joined(texts: dict[str, list[TimedText]], names: Sequence[str]) -> list[TimedText]:
+    return [text for name in names for text in texts[name]]
+
+
 def align(
     model: AudioVisualLanguageModel,
     processor: AudioVisualProcessor,
@@ -63,21 +67,20 @@ def align(
     loss = AlignmentLoss(model.language_model, processor.tokenizer, candidates=[*files.WORDS, *COLOURS])
     choose = random.Random(seed)
     texts = [texts_of(clip) for clip in clips]
+    whole, separate = model.connector, isinstance(model.connector, SeparateConnector)
+    # Each connector, and the streams whose texts are its targets, in order.
+    trained = [(whole.audio, ["audio"]), (whole.visual, ["visual"])] if separate else [(whole, ["audio", "visual"])]
 
     def losses() -> Iterator[torch.Tensor]:
         while True:
             index = [choose.randrange(len(clips)) for _ in range(ALIGNED_AT_ONCE)]
             given: dict[str, Any] = collate_features([features[number].features or {} for number in index])
             given = {name: value._replace(tokens=value.tokens.float()) for name, value in given.items()}
-            if isinstance(model.connector, SeparateConnector):  # each says what it can know
-                parts = {"visual": model.connector.visual, "audio": model.connector.audio}
-                yield sum(
-                    loss(part(**{name: given[name]}), [texts[number][name] for number in index]).loss
-                    for name, part in parts.items()
-                )
-            else:
-                wanted = [texts[number]["audio"] + texts[number]["visual"] for number in index]
-                yield loss(model.connector(**given), wanted).loss
+            parts = [
+                loss(part(**{name: given[name] for name in names}), [_joined(texts[number], names) for number in index])
+                for part, names in trained
+            ]
+            yield torch.stack([part.loss for part in parts]).sum()
 
     optimizer = torch.optim.AdamW(model.connector.parameters(), lr=1e-3)
     optimise(model.connector, optimizer, losses(), steps, "aligning")

@@ -1,6 +1,7 @@
 """Alignment: who says what, the loss against its equation in float64, what trains, Trainer, twins of clips."""
 
 import math
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
 from avfusion import AudioVisualConnector, InvalidTypeError, InvalidValueError, LLMEmbeddings, TokenStream
-from avfusion.models import AudioVisualLanguageModel, AudioVisualProcessor, Clip, conversation
+from avfusion.models import AudioVisualLanguageModel, AudioVisualProcessor, Clip, MediaBatch, conversation
 from avfusion.training import AlignmentCollator, AlignmentLoss, ConnectorAlignment, TimedText, assign_texts
 from tests.models.templates import tokenizer_of
 
@@ -57,7 +58,7 @@ def test_each_text_is_said_in_its_window_and_in_order(queries: int, given_texts:
             key=lambda text: centre[id(text)],
         )
         flat = [text for some in own for text in some]
-        assert [id(one) for one in dict.fromkeys(flat)] == [id(one) for one in inside]  # all of them, in order
+        assert [key for key, _ in groupby(map(id, flat))] == [id(one) for one in inside]  # all of them, in order
         if inside:
             assert all(own)
             sizes = [len(some) for some in own]
@@ -139,7 +140,7 @@ def test_captions_can_be_embeddings() -> None:
     torch.testing.assert_close(found.loss, expected)
     both = loss(out, [[TimedText(0, 1, caption), TimedText(1, 2, "dog")]])
     assert both.cross_entropy.item() == 0.0  # of one candidate
-    with pytest.raises(InvalidValueError, match="language model's width 16, found 3"):
+    with pytest.raises(InvalidValueError, match="connector's width 16, found 3"):
         loss(out, [[TimedText(0, 2, torch.zeros(3)), TimedText(0, 2, "dog")]])
 
 
@@ -152,6 +153,16 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     found = loss(out._replace(embeddings=half), rows)
     assert found.loss.dtype == torch.float32
     torch.testing.assert_close(found.loss, loss(out._replace(embeddings=half.float()), rows).loss)
+
+
+def test_autocast_changes_nothing() -> None:
+    llm, tokenizer = language_model()
+    loss, out = AlignmentLoss(llm, tokenizer, candidates=WORDS), drawn_output(2, 2, 2)
+    out = out._replace(embeddings=out.embeddings.float())
+    rows = [[TimedText(0.5, 1, "dog"), TimedText(0.6, 1.2, "sun"), TimedText(0.7, 1.3, "tea")], []]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss(out, rows)
+    assert all(torch.equal(a, b) for a, b in zip(found, loss(out, rows), strict=True))
 
 
 @pytest.fixture
@@ -208,6 +219,14 @@ def test_a_clip_gives_what_it_gives_alone(aligned: tuple[Any, AudioVisualProcess
         alone = [alignment(**collate([row])) for row in rows]
     # Each clip has one text, said by the two queries of its first window.
     torch.testing.assert_close(together.distance, torch.stack([one.distance for one in alone]).mean())
+
+
+def test_features_in_half_precision_are_taken(aligned: tuple[Any, AudioVisualProcessor, ConnectorAlignment]) -> None:
+    _, processor, alignment = aligned
+    batch = AlignmentCollator(processor)(rows_of(2))
+    kept = {name: value._replace(tokens=value.tokens.half()) for name, value in batch["media"].features.items()}
+    found = alignment.eval()(MediaBatch(features=kept), batch["targets"]).loss
+    torch.testing.assert_close(found, alignment(**batch).loss, rtol=1e-2, atol=1e-2)
 
 
 def test_rows_of_one_clip_join(aligned: tuple[Any, AudioVisualProcessor, ConnectorAlignment]) -> None:

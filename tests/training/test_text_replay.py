@@ -97,8 +97,17 @@ def test_what_is_wrong_is_said(made: tuple[Any, AudioVisualProcessor, Any]) -> N
     model, processor, _ = made
     with pytest.raises(InvalidTypeError, match="questions: must be a list of questions, found one string"):
         base_answers(model, processor, "a?")
+    model.train()
+    with pytest.raises(InvalidValueError, match="conversation: text must not hold the character NUL"):
+        base_answers(model, processor, ["a\x00"])
+    assert model.training  # whatever happened
     with pytest.raises(InvalidValueError, match="max_new_tokens: must be long enough"):
         base_answers(model, processor, QUESTIONS, suppress_tokens=[model.generation_config.eos_token_id])
+    end = model.generation_config.eos_token_id
+    model.generation_config.eos_token_id = None
+    with pytest.raises(InvalidValueError, match="generation_config: must have an end token"):
+        base_answers(model, processor, QUESTIONS)
+    model.generation_config.eos_token_id = end
     for rows in (0, 2):
         with pytest.raises(InvalidValueError, match=f"rows: must be from 1 to 1, found {rows}"):
             TextReplay(processor.collate, [[]], rows=rows)

@@ -93,7 +93,7 @@ class StreamingEncoder:
         self._check_media(video, waveform)
         given = self._check_watermark(watermark)
         if bool(state.ended):
-            raise InvalidValueError("ended: this session has ended, and takes no more; begin another one")
+            raise InvalidValueError("ended: the stream has ended and takes no more input; start another one")
         chunk: dict[str, Frames | TokenStream] = {}
         watermarks = {VISUAL: given[VISUAL]} if VISUAL in given else {}
         audio = []
@@ -144,7 +144,7 @@ class StreamingEncoder:
             if not isinstance(value, kind):
                 raise InvalidTypeError(f"{name}: must be an avfusion.{kind.__name__}, found {type(value).__name__}")
             if not wanted:
-                raise InvalidValueError(f"{name}: must be of a stream of this session, which has {self.names}")
+                raise InvalidValueError(f"{name}: must be one of the streams {self.names}")
             if value.mask.shape[0] != 1:
                 raise InvalidValueError(f"{name}: must be one clip, found {value.mask.shape[0]}")
 

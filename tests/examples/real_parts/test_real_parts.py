@@ -1,6 +1,8 @@
 """The example with small random parts: all stages, their results, nothing repeated, asked about a file."""
 
 import json
+import random
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from examples.real_parts.__main__ import main
-from examples.real_parts.clips import Clip, Scene
+from examples.real_parts.clips import VOICES, WORDS, Clip, Scene
 from examples.real_parts.examine import CONDITIONS, Answered, accuracy
 from examples.real_parts.job import Settings, run
 from examples.real_parts.questions import TEXT_HELD_OUT, TEXT_TRAINING, Question, dialogue, examination
@@ -36,32 +38,48 @@ def write_parts(folder: Path) -> tuple[str, str]:
     return str(folder / "llm"), f"local-dir:{folder / 'vision'}"
 
 
+def write_speech(folder: Path) -> None:
+    """Noise for all words but one, which the speech synthesiser speaks."""
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    for number in range(len(VOICES)):
+        for word in WORDS[number == 0 :]:
+            samples = (8000 * torch.randn(8000, generator=generator)).clamp(-32767, 32767).to(torch.int16)
+            with wave.open(str(folder / f"{number}-{word}.wav"), "wb") as file:
+                file.setparams((1, 2, 16_000, 0, "NONE", "not compressed"))
+                file.writeframes(samples.numpy().tobytes())
+
+
 def test_the_job_runs_once_and_can_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     language_model, visual_encoder = write_parts(tmp_path)
+    write_speech(tmp_path / "out" / "speech")
     settings = Settings(
         out=tmp_path / "out", seed=3, language_model=language_model, visual_encoder=visual_encoder, clips=5, held_out=2,
-        hearing_steps=2, align_steps=2, steps=2, live=1, twin=True,
+        encoder_steps=2, align_steps=2, steps=2, live=1, baseline=True,
     )  # fmt: skip
     results = run(settings)
     folder = tmp_path / "out" / "seed-3"
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
-    ours, twin = results["synchronised"], results["twin"]
+    ours, baseline = results["synchronised"], results["baseline"]
     assert set(ours["accuracy"]) == set(CONDITIONS)
-    assert set(twin["accuracy"]) == {"both"}
-    assert ours["questions"] == twin["questions"] == 8
+    assert set(baseline["accuracy"]) == {"both"}
+    assert ours["questions"] == baseline["questions"] == 8
     assert ours["text"]["prompts"] == len(TEXT_HELD_OUT)
     assert ours["live"][0]["asked"] >= 4
     assert ours["live"][0]["equal"] == ours["live"][0]["asked"]
-    assert abs(ours["parameters"]["connector"] / twin["parameters"]["connector"] - 1) < 0.1
+    assert abs(ours["parameters"]["connector"] / baseline["parameters"]["connector"] - 1) < 0.1
     stages = {path.stem for path in (folder / "seconds").iterdir()}
-    assert stages >= {"clips", "hearing", "features", "synchronised_alignment", "twin_training"}
+    assert stages >= {"clips", "audio_encoder", "features", "synchronised_alignment", "baseline_training"}
 
     files = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     again = run(settings)
     changed = {path.name for path, time in files.items() if path.stat().st_mtime_ns != time}
-    assert changed == {"results.json"}
+    assert changed == {"results.json", "settings.json"}
     assert again["synchronised"]["accuracy"] == ours["accuracy"]
+
+    assert main(["--out", str(tmp_path / "out"), "--seed", "3", "--steps", "9"]) == 2
+    assert "must be" in capsys.readouterr().err
 
     clip = str(folder / "held_out" / "0000.mp4")
     options = ["--out", str(tmp_path / "out"), "--seed", "3"]
@@ -78,8 +96,6 @@ def clip_of(count: int) -> Clip:
 
 
 def test_questions_hold_what_tells_the_scene_and_not_the_answer() -> None:
-    import random
-
     clips = [clip_of(4), clip_of(6)]
     asked: list[Any] = [one for _, one in examination(clips)]
     asked += dialogue(clips[1], random.Random(0), 4)

@@ -24,7 +24,7 @@ def blockwise(whisper: WhisperAudioEncoder) -> BlockwiseAudioEncoder:
     return BlockwiseAudioEncoder(encoder=whisper, block=1.0, left_context=1.0, look_ahead=0.5, segment_batch_size=64)
 
 
-def pretrain_hearing(folder: Path, speech: Speech, *, steps: int, seed: int = 0) -> float:
+def pretrain_audio_encoder(folder: Path, speech: Speech, *, steps: int, seed: int = 0) -> float:
     """Writes ``folder``, and returns the share of the words' tokens that are named rightly at the end."""
     torch.manual_seed(seed)
     choose, generator = random.Random(seed), torch.Generator().manual_seed(seed)
@@ -47,7 +47,7 @@ def pretrain_hearing(folder: Path, speech: Speech, *, steps: int, seed: int = 0)
     optimizer = torch.optim.AdamW(trained, lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
     right = 0.0
-    for _ in (bar := trange(steps, desc="hearing", unit="step")):
+    for _ in (bar := trange(steps, desc="audio_encoder", unit="step")):
         waveform, said = _batch(speech, choose, generator)
         logits = naming(listen(waveform).tokens)
         loss = F.cross_entropy(logits.flatten(0, 1), said.flatten())

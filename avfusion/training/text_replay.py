@@ -67,13 +67,14 @@ def base_answers(
     options = {"do_sample": False, **options, "max_new_tokens": max_new_tokens}
     if model.generation_config.eos_token_id is None:
         raise InvalidValueError("generation_config: must have an end token (eos_token_id), found None")
+    device = model.language_model.get_input_embeddings().weight.device
     was_training = model.training
     model.eval()
     answered = []
     try:
         for first in range(0, len(rows), batch_size):
             part = rows[first : first + batch_size]
-            ids = model.generate(**processor.apply_chat_template(part), text_only="base", **options)
+            ids = model.generate(**processor.apply_chat_template(part).to(device), text_only="base", **options)
             ends = torch.as_tensor(model.generation_config.eos_token_id, device=ids.device)
             for row, said, ended in zip(part, ids, torch.isin(ids, ends), strict=True):
                 if ended.any():  # what follows is padding

@@ -11,8 +11,10 @@ from transformers.utils import logging
 
 from avfusion import CheckpointError, InvalidValueError, MediaError
 from avfusion.models import AudioVisualLanguageModel, AudioVisualProcessor, conversation
-from examples.real_parts.job import Settings, run
-from examples.real_parts.model import load_audio_encoder
+from examples.real_parts.arms import ARMS
+from examples.real_parts.examine import LONGEST
+from examples.real_parts.job import FORMS, Settings, run
+from examples.real_parts.model import load_audio_encoder, to_model
 
 OUT = Path("runs/real_parts")
 
@@ -29,11 +31,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--held-out", type=int, default=100, help="held-out clips")
     parser.add_argument("--encoder-steps", type=int, default=300)
     parser.add_argument("--align-steps", type=int, default=250)
-    parser.add_argument("--steps", type=int, default=150, help="of LoRA and connector")
+    parser.add_argument("--steps", type=int, default=300, help="of LoRA and connector")
     parser.add_argument("--live", type=int, default=4, help="held-out clips to watch live")
     parser.add_argument(
-        "--no-baseline", dest="baseline", action="store_false", help="leave the unsynchronised baseline out"
+        "--questions", choices=sorted(FORMS), default="instant", help="about an instant, or in free form too"
     )
+    parser.add_argument(
+        "--arms", nargs="+", choices=sorted(ARMS), default=["synchronised", "baseline"], metavar="ARM",
+        help=f"what to train and compare, each on a core of its own: {', '.join(ARMS)}",
+    )  # fmt: skip
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     asking = parser.add_subparsers(dest="command").add_parser("ask", help="ask the trained model about a media file")
     asking.add_argument("file", type=Path)
     asking.add_argument("question")
@@ -47,13 +54,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(parse(arguments))
-    torch.set_num_threads(1)  # the baseline has the other core
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if options.pop("command") == "ask":
         folder = options["out"] / f"seed-{options['seed']}"
         try:
-            print(ask(folder, options["file"], options["question"]))
+            print(ask(folder, options["file"], options["question"], options["device"]))
         except (MediaError, CheckpointError, InvalidValueError, OSError) as error:
             print(error, file=sys.stderr)
             return 2
@@ -66,29 +72,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def ask(folder: Path, file: Path, question: str) -> str:
+def ask(folder: Path, file: Path, question: str, device: str = "cpu") -> str:
     """The trained model's answer about any media file."""
     model = AudioVisualLanguageModel.from_pretrained(
         folder / "synchronised" / "trained", audio_encoders={"audio": load_audio_encoder(folder / "whisper")}
-    ).eval()
+    )
+    model = model.to(device).eval()
     processor = AudioVisualProcessor.from_model(model)
-    inputs = processor.apply_chat_template(conversation(question, video=str(file)))
-    ids = model.generate(**inputs, max_new_tokens=32, do_sample=False)
+    inputs = to_model(processor.apply_chat_template(conversation(question, video=str(file))), model)
+    ids = model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)
     return str(processor.tokenizer.decode(ids[0], skip_special_tokens=True))
 
 
 def show(results: dict[str, Any]) -> None:
-    ours = results["synchronised"]
-    print(f"\n{ours['questions']} questions about clips that the model has not seen:")
-    for condition, found in ours["accuracy"].items():
-        print(f"  {condition:<12}" + "  ".join(f"{kind} {value:6.1%}" for kind, value in found.items()))
-    if "baseline" in results:
-        found = results["baseline"]["accuracy"]["both"]
-        print(f"  {'baseline':<12}" + "  ".join(f"{kind} {value:6.1%}" for kind, value in found.items()))
-    text = ours["text"]
-    print(f"text answers: perplexity under the base model {text['ratio']:.3f} of its own answers'")
-    asked = sum(one["asked"] for one in ours["live"])
-    print(f"live: {sum(one['equal'] for one in ours['live'])} of {asked} answers equal those about the file")
+    for name, found in results["arms"].items():
+        print(f"\n{name}, {found['questions']} questions about clips that the model has not seen:")
+        for condition, shares in found["accuracy"].items():
+            print(f"  {condition:<12}" + "  ".join(f"{kind} {value:.1%}" for kind, value in shares.items()))
+        if "text" in found:
+            print(f"  text answers: perplexity under the base model {found['text']['ratio']:.3f} of its own answers'")
+        if "live" in found:
+            asked = sum(one["asked"] for one in found["live"])
+            print(f"  live: {sum(one['equal'] for one in found['live'])} of {asked} answers equal those about the file")
 
 
 if __name__ == "__main__":

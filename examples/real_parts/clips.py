@@ -1,5 +1,6 @@
-"""Generated clips: every second a coloured shape is on screen and a word is spoken, by one of several voices."""
+"""Generated clips: every second a coloured shape is on screen and one of several voices speaks a word, or none."""
 
+import os
 import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ Speech = Mapping[tuple[int, str], Tensor]
 
 
 class Scene(NamedTuple):
-    """What is seen and heard for a second."""
+    """What is seen and heard for a second. ``word`` is empty if nothing is said."""
 
     colour: str
     shape: str
@@ -60,8 +61,8 @@ def speak_words(folder: Path) -> Speech:
     return spoken
 
 
-def draw_clips(folder: Path, count: int, speech: Speech, *, seed: int) -> list[Clip]:
-    """What the files will hold: words and colours that differ within a clip."""
+def draw_clips(folder: Path, count: int, speech: Speech, *, seed: int, silence: float = 0.0) -> list[Clip]:
+    """What the files will hold: words and colours that differ within a clip; no word in a share of scenes."""
     choose = random.Random(seed)
     clips = []
     for number in range(count):
@@ -70,6 +71,10 @@ def draw_clips(folder: Path, count: int, speech: Speech, *, seed: int) -> list[C
         drawn = zip(choose.sample([*COLOURS], length), choose.sample(WORDS, length), strict=True)
         for place, (colour, word) in enumerate(drawn):
             voice = choose.randrange(len(VOICES))
+            if silence and choose.random() < silence:
+                scenes.append(Scene(colour, choose.choice(SHAPES), "", (place * SCENE, place * SCENE)))
+                voices.append(voice)
+                continue
             seconds = len(speech[voice, word]) / SAMPLE_RATE
             start = place * SCENE + choose.uniform(0.03, max(0.04, SCENE - seconds - 0.03))
             scenes.append(Scene(colour, choose.choice(SHAPES), word, (start, start + seconds)))
@@ -83,7 +88,7 @@ def write_clips(clips: Sequence[Clip], speech: Speech) -> None:
     missing = [clip for clip in clips if not clip.path.is_file()]
     for folder in {clip.path.parent for clip in missing}:
         folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         written = pool.map(lambda clip: _write(clip, speech), missing)
         for _ in tqdm(written, "writing", len(missing), unit="clip"):
             pass
@@ -100,6 +105,8 @@ def _write(clip: Clip, speech: Speech) -> None:
 def _sound(clip: Clip, speech: Speech, generator: torch.Generator) -> Tensor:
     samples = 0.004 * torch.randn(round(len(clip.scenes) * SCENE * SAMPLE_RATE), generator=generator)
     for scene, voice in zip(clip.scenes, clip.voices, strict=True):
+        if not scene.word:
+            continue
         word = speech[voice, scene.word] * (0.6 + 0.6 * torch.rand((), generator=generator))
         first = round(scene.said[0] * SAMPLE_RATE)
         room = samples[first : first + len(word)]

@@ -11,10 +11,14 @@ from tqdm import tqdm
 from avfusion.media import open_live
 from avfusion.models import AudioVisualLanguageModel, AudioVisualProcessor, Clip, LiveSession, conversation
 from examples.real_parts import clips as files
-from examples.real_parts.questions import TEXT_HELD_OUT, Question, ask
+from examples.real_parts.free_questions import phrases_right
+from examples.real_parts.model import to_model
+from examples.real_parts.questions import Question, ask
+from examples.real_parts.text_questions import TEXT_HELD_OUT
 
 CONDITIONS = {"both": ("visual", "audio"), "no sound": ("visual",), "no frames": ("audio",), "neither": ()}
 BATCH = 20
+LONGEST = 64  # tokens of an answer
 
 
 class Answered(NamedTuple):
@@ -30,10 +34,15 @@ class Answered(NamedTuple):
 
 
 def accuracy(answered: Sequence[Answered]) -> dict[str, float]:
-    kinds = {
-        kind: [one for one in answered if kind in (one.question.kind, "all")] for kind in ("all", "colour", "word")
-    }
-    return {kind: round(sum(one.right for one in some) / len(some), 4) for kind, some in kinds.items()}
+    """The share of right answers, of all and by kind; of descriptions also the share of right phrases."""
+    kinds = {"all": list(answered)}
+    for one in answered:
+        kinds.setdefault(one.question.kind, []).append(one)
+    shares = {kind: sum(one.right for one in some) / len(some) for kind, some in kinds.items()}
+    if described := kinds.get("description"):
+        right, all_of_them = zip(*(phrases_right(one.question.answer, one.given) for one in described), strict=True)
+        shares["phrases of descriptions"] = sum(right) / sum(all_of_them)
+    return {kind: round(share, 4) for kind, share in shares.items()}
 
 
 @torch.no_grad()
@@ -50,7 +59,8 @@ def examine(
     for first in tqdm(range(0, len(questions), BATCH), f"asking, {condition}", unit="batch"):
         part = questions[first : first + BATCH]
         rows = [conversation(one.text, video=kept[number]) for number, one in part]
-        ids = model.generate(**processor.apply_chat_template(rows), max_new_tokens=10, do_sample=False)
+        inputs = to_model(processor.apply_chat_template(rows), model)
+        ids = model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)
         given = processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
         answered += [Answered(number, one, text) for (number, one), text in zip(part, given, strict=True)]
     return answered
@@ -69,7 +79,7 @@ def text_ability(model: AudioVisualLanguageModel, processor: AudioVisualProcesso
     perplexity = {}
     modes: dict[str, Literal["adapted", "base"]] = {"trained": "adapted", "base": "base"}
     for name, mode in modes.items():
-        inputs = processor.apply_chat_template(rows)
+        inputs = to_model(processor.apply_chat_template(rows), model)
         ids = model.generate(**inputs, text_only=mode, max_new_tokens=most, do_sample=False)
         answers[name] = processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
     for name, given in answers.items():
@@ -92,7 +102,7 @@ def _perplexity(model: AudioVisualLanguageModel, processor: AudioVisualProcessor
     total, count = 0.0, 0
     for question, answer in zip(TEXT_HELD_OUT, given, strict=True):
         messages = [*conversation(question), {"role": "assistant", "content": answer}]
-        inputs = processor.apply_chat_template(messages, return_labels=True)
+        inputs = to_model(processor.apply_chat_template(messages, return_labels=True), model)
         labels = inputs.pop("labels")[0, 1:]
         with model.language_model.disable_adapter():
             logits = model.language_model(**inputs).logits[0, :-1]
@@ -120,7 +130,9 @@ def watch(
                 continue
             question = ask(clip.scenes[int(now) - 1], "colour", choose)
             live = "".join(session.ask(question.text, **options))
-            inputs = processor.apply_chat_template(conversation(question.text, video=_until(features, now)))
+            inputs = to_model(
+                processor.apply_chat_template(conversation(question.text, video=_until(features, now))), model
+            )
             ids = model.generate(**inputs, **options)
             whole = processor.tokenizer.batch_decode(ids, skip_special_tokens=True)[0]
             asked.append((question, live, whole))

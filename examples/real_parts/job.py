@@ -21,12 +21,18 @@ from avfusion.features import load_features, save_features
 from avfusion.files import write_whole
 from avfusion.models import AudioVisualLanguageModel, AudioVisualProcessor, Clip
 from examples.real_parts import clips as files
+from examples.real_parts import free_questions, questions
+from examples.real_parts.arms import ARMS
 from examples.real_parts.audio_encoder import pretrain_audio_encoder
 from examples.real_parts.examine import CONDITIONS, accuracy, examine, text_ability, watch
 from examples.real_parts.model import add_lora, build, load_audio_encoder
 from examples.real_parts.parts import Parts, packaged
-from examples.real_parts.questions import examination
 from examples.real_parts.stages import align, train
+
+FORMS: dict[str, Any] = {"instant": questions, "free": free_questions}
+SILENCE = 0.2  # share of scenes without a word, with free questions
+EXAMINED_WHOLLY = ("synchronised", "modality-dropout")  # in all conditions
+SHOWN = 27  # answers in the results
 
 
 class Settings(NamedTuple):
@@ -42,7 +48,9 @@ class Settings(NamedTuple):
     align_steps: int
     steps: int
     live: int
-    baseline: bool
+    questions: str
+    arms: list[str]
+    device: str
 
     @property
     def folder(self) -> Path:
@@ -66,19 +74,17 @@ def run(settings: Settings) -> dict[str, Any]:
     """
     _check_settings(settings)
     material = prepare(settings)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # the baseline trains on the other core
-        waiting = pool.submit(learn, settings, material, "baseline") if settings.baseline else None
-        ours = learn(settings, material, "synchronised")
-        baseline = {} if waiting is None else {"baseline": waiting.result()}
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:  # one core for each
+        waiting = {name: pool.submit(learn, settings, material, name) for name in settings.arms}
+        arms = {name: one.result() for name, one in waiting.items()}
     seconds = {path.stem: json.loads(path.read_text()) for path in sorted(settings.folder.glob("seconds/*.json"))}
     results = {
         "seed": settings.seed,
         "parts": material.parts._asdict() if settings.language_model else {"packaged": True},
-        "synchronised": ours,
-        **baseline,
+        "arms": arms,
         "seconds": seconds,
         "settings": {**settings._asdict(), "out": settings.out.name},
-        "ran_on": _ran_on(),
+        "ran_on": _ran_on(settings.device),
     }
     (settings.folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     return results
@@ -92,8 +98,11 @@ def prepare(settings: Settings) -> Material:
     else:
         parts = packaged(settings.out / "parts")
     speech = files.speak_words(settings.out / "speech")
-    train_clips = files.draw_clips(folder / "train", settings.clips, speech, seed=2 * settings.seed)
-    held_out = files.draw_clips(folder / "held_out", settings.held_out, speech, seed=2 * settings.seed + 1)
+    silence = SILENCE if settings.questions == "free" else 0.0
+    train_clips, held_out = (
+        files.draw_clips(folder / name, count, speech, seed=2 * settings.seed + number, silence=silence)
+        for number, (name, count) in enumerate((("train", settings.clips), ("held_out", settings.held_out)))
+    )
     _once(folder, "clips", lambda: files.write_clips([*train_clips, *held_out], speech))
     whisper = folder / "whisper"
 
@@ -104,7 +113,7 @@ def prepare(settings: Settings) -> Material:
     material = Material(parts, whisper, train_clips, held_out)
 
     def encode() -> int:
-        model = build(parts, whisper)
+        model = build(parts, whisper).to(settings.device)
         processor = AudioVisualProcessor.from_model(model)
         paths = [str(clip.path) for clip in (*train_clips, *held_out)]
         return save_features(folder / "features", model, processor, paths, batch_size=16, progress=True)
@@ -114,11 +123,11 @@ def prepare(settings: Settings) -> Material:
 
 
 def learn(settings: Settings, material: Material, name: str) -> dict[str, Any]:
-    """Trains the synchronised model or the baseline, and examines it."""
+    """Trains one of ``ARMS``, and examines it."""
     torch.set_num_threads(1)
     torch.manual_seed(settings.seed)
-    folder, target = settings.folder, settings.folder / name
-    model = build(material.parts, material.whisper, separate=name == "baseline")
+    folder, target, arm, form = settings.folder, settings.folder / name, ARMS[name], FORMS[settings.questions]
+    model = build(material.parts, material.whisper, arm).to(settings.device)
     processor = AudioVisualProcessor.from_model(model)
     store = load_features(folder / "features", model, processor)
 
@@ -133,28 +142,39 @@ def learn(settings: Settings, material: Material, name: str) -> dict[str, Any]:
             target.mkdir(parents=True, exist_ok=True)
             write_whole(aligned, lambda part: save_file(model.connector.state_dict(), part))
 
-        _once(folder, f"{name}_alignment", train_connector)
-        model.connector.load_state_dict(load_file(aligned))
-        add_lora(model)
-        training = {"steps": settings.steps, "seed": settings.seed}
-        _timed(folder, f"{name}_training", lambda: train(model, processor, material.clips, features, **training))
+        if arm.aligned:
+            _once(folder, f"{name}_alignment", train_connector)
+            model.connector.load_state_dict(load_file(aligned))
+        if arm.adapted:
+            add_lora(model)
+
+        def train_both() -> None:
+            options = {"dialogue": form.dialogue, "arm": arm, "steps": settings.steps, "seed": settings.seed}
+            train(model, processor, material.clips, features, **options)
+
+        _timed(folder, f"{name}_training", train_both)
         model.save_pretrained(target / "part")
         (target / "part").rename(target / "trained")
     model = AudioVisualLanguageModel.from_pretrained(
         target / "trained",
         audio_encoders={"audio": load_audio_encoder(material.whisper)},
-        **({"connector": model.connector} if name == "baseline" else {}),
-    ).eval()
+        **({"connector": model.connector} if arm.separate else {}),
+    )
+    model = model.to(settings.device).eval()
     processor = AudioVisualProcessor.from_model(model)
     results: dict[str, Any] = {"parameters": {part: _count(module) for part, module in model.named_children()}}
-    unseen, questions = kept(material.held_out), examination(material.held_out)
-    results["questions"] = len(questions)
-    conditions = CONDITIONS if name == "synchronised" else {"both": CONDITIONS["both"]}
-    results["accuracy"] = {
-        condition: accuracy(examine(model, processor, unseen, questions, condition)) for condition in conditions
-    }
-    if name == "synchronised":
+    unseen, asked = kept(material.held_out), form.examination(material.held_out)
+    results["questions"] = len(asked)
+    conditions = list(CONDITIONS) if name in EXAMINED_WHOLLY else ["both"]
+    answered = {condition: examine(model, processor, unseen, asked, condition) for condition in conditions}
+    results["accuracy"] = {condition: accuracy(some) for condition, some in answered.items()}
+    results["examples"] = [
+        {"clip": one.clip, "question": one.question.text, "expected": one.question.answer, "given": one.given}
+        for one in answered["both"][:SHOWN]
+    ]
+    if arm.adapted:
         results["text"] = text_ability(model, processor)
+    if name == "synchronised":
         choose = random.Random(settings.seed)
         shown = list(zip(material.held_out, unseen, strict=True))[: settings.live]
         results["live"] = [watch(model, processor, clip, features, choose) for clip, features in shown]
@@ -165,7 +185,7 @@ def _check_settings(settings: Settings) -> None:
     """Stages that are done are taken over, so all must be of the same settings."""
     file = settings.folder / "settings.json"
     told = {**settings._asdict(), "out": settings.out.name}
-    free = ("live", "baseline")  # what is examined may change
+    free = ("live", "arms", "device")  # what is examined may change
     if file.is_file():
         before = json.loads(file.read_text())
         changed = [name for name in told if name not in free and told[name] != before.get(name)]
@@ -198,12 +218,13 @@ def _count(module: torch.nn.Module) -> int:
     return sum(value.numel() for value in module.parameters())
 
 
-def _ran_on() -> dict[str, object]:
+def _ran_on(device: str) -> dict[str, object]:
     packages = ("torch", "transformers", "peft", "timm", "av")
     return {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads_of_an_arm": 1,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "python": platform.python_version(),
         "avfusion": avfusion.__version__,
         **{name: version(name) for name in packages},

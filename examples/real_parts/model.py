@@ -1,16 +1,19 @@
 """The model from its parts, and a baseline that does not synchronise."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from transformers import BatchFeature
 
 from avfusion import AudioVisualConnector, DiversityLoss, Frames, LLMEmbeddings, TokenStream
 from avfusion.encoders import WhisperAudioEncoder
 from avfusion.models import AudioVisualLanguageModel, embedding_norm, match_scale
 from avfusion.modules import Component
+from examples.real_parts.arms import ARMS, Arm
 from examples.real_parts.audio_encoder import blockwise
 from examples.real_parts.clips import FRAME_RATE
 from examples.real_parts.parts import Parts
@@ -28,7 +31,7 @@ def load_audio_encoder(folder: Path) -> nn.Module:
     return blockwise(WhisperAudioEncoder.from_pretrained(str(folder), chunk_batch_size=64))
 
 
-def build(parts: Parts, whisper: Path, *, separate: bool = False) -> AudioVisualLanguageModel:
+def build(parts: Parts, whisper: Path, arm: Arm = ARMS["synchronised"]) -> AudioVisualLanguageModel:
     """The parts with a new connector."""
     model = AudioVisualLanguageModel.from_pretrained_parts(
         language_model=parts.language_model,
@@ -40,9 +43,16 @@ def build(parts: Parts, whisper: Path, *, separate: bool = False) -> AudioVisual
         hidden_size=HIDDEN,
         **SIZES,
     )
-    if separate:
+    if not arm.scaled:
+        model.connector = AudioVisualConnector.from_config(model.connector.config)
+    if arm.separate:
         model.connector = SeparateConnector(model)
     return model
+
+
+def to_model(inputs: Mapping[str, Any], model: AudioVisualLanguageModel) -> BatchFeature:
+    """Inputs on the language model's device."""
+    return BatchFeature(inputs).to(model.language_model.get_input_embeddings().weight.device)
 
 
 def add_lora(model: AudioVisualLanguageModel) -> None:

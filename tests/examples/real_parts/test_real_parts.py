@@ -12,11 +12,13 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from examples.real_parts import free_questions
 from examples.real_parts.__main__ import main
 from examples.real_parts.clips import VOICES, WORDS, Clip, Scene
 from examples.real_parts.examine import CONDITIONS, Answered, accuracy
 from examples.real_parts.job import Settings, run
-from examples.real_parts.questions import TEXT_HELD_OUT, TEXT_TRAINING, Question, dialogue, examination
+from examples.real_parts.questions import Question, dialogue, examination
+from examples.real_parts.text_questions import TEXT_HELD_OUT, TEXT_TRAINING
 from tests.models.templates import tokenizer_of
 
 
@@ -56,12 +58,13 @@ def test_the_job_runs_once_and_can_be_asked(tmp_path: Path, capsys: pytest.Captu
     write_speech(tmp_path / "out" / "speech")
     settings = Settings(
         out=tmp_path / "out", seed=3, language_model=language_model, visual_encoder=visual_encoder, clips=5, held_out=2,
-        encoder_steps=2, align_steps=2, steps=2, live=1, baseline=True,
+        encoder_steps=2, align_steps=2, steps=2, live=1, questions="instant", arms=["synchronised", "baseline"],
+        device="cpu",
     )  # fmt: skip
     results = run(settings)
     folder = tmp_path / "out" / "seed-3"
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
-    ours, baseline = results["synchronised"], results["baseline"]
+    ours, baseline = results["arms"]["synchronised"], results["arms"]["baseline"]
     assert set(ours["accuracy"]) == set(CONDITIONS)
     assert set(baseline["accuracy"]) == {"both"}
     assert ours["questions"] == baseline["questions"] == 8
@@ -76,7 +79,7 @@ def test_the_job_runs_once_and_can_be_asked(tmp_path: Path, capsys: pytest.Captu
     again = run(settings)
     changed = {path.name for path, time in files.items() if path.stat().st_mtime_ns != time}
     assert changed == {"results.json", "settings.json"}
-    assert again["synchronised"]["accuracy"] == ours["accuracy"]
+    assert again["arms"]["synchronised"]["accuracy"] == ours["accuracy"]
 
     assert main(["--out", str(tmp_path / "out"), "--seed", "3", "--steps", "9"]) == 2
     assert "must be" in capsys.readouterr().err
@@ -109,6 +112,57 @@ def test_questions_hold_what_tells_the_scene_and_not_the_answer() -> None:
         assert told in question.text
         assert hidden not in question.text
     assert not set(TEXT_TRAINING) & set(TEXT_HELD_OUT)
+
+
+def test_free_questions_have_the_answers_of_the_scenes() -> None:
+    clip = clip_of(5)
+    scenes = list(clip.scenes)
+    scenes[2] = scenes[2]._replace(word="")
+    clip = clip._replace(scenes=tuple(scenes))
+    words = [scene.word for scene in scenes if scene.word]
+    colours = [scene.colour for scene in scenes]
+    for seed in range(20):
+        for _, question in free_questions.examination([clip], seed=seed):
+            told = question.answer.rstrip(".").split()[-1]
+            asked = question.text.rstrip("?.").split()
+            if question.kind == "order, words":
+                [before] = [word for word in words if word in asked]
+                assert told == words[words.index(before) + 1]
+            elif question.kind == "order, colours":
+                [after] = [colour for colour in colours if colour in asked]
+                assert told == colours[colours.index(after) - 1]
+            elif question.kind == "order, both":
+                [word] = [word for word in words if word in asked]
+                assert told == colours[[scene.word for scene in scenes].index(word) + 1]
+            elif question.kind == "counting":
+                assert told == "four"
+            elif question.kind == "first and last":
+                assert told == (words[0] if "first" in asked else words[-1])
+            elif question.kind == "silence":
+                assert scenes[2].colour in asked
+                assert question.answer == "Nothing was said."
+            elif question.kind == "description":
+                assert [phrase in question.answer.lower() for phrase in [*words, *colours]] == [True] * 9
+                assert question.answer.lower().index(colours[2]) < question.answer.index("silence")
+    assert {one.kind for _, one in free_questions.examination([clip])} == {form.kind for form in free_questions.FORMS}
+
+
+def test_free_dialogues_ask_only_what_the_streams_can_answer() -> None:
+    for seed in range(20):
+        for streams in (frozenset({"visual"}), frozenset({"audio"})):
+            turns = free_questions.dialogue(clip_of(5), random.Random(seed), 4, streams)
+            assert turns
+            assert all(question.needs <= streams for question in turns)
+        turns = free_questions.dialogue(clip_of(5), random.Random(seed), 9)
+        assert [question.kind for question in turns].index("description") == len(turns) - 1
+
+
+def test_phrases_of_a_description_count_at_their_place() -> None:
+    expected = "Red with the word dog, then blue with silence."
+    assert free_questions.phrases_right(expected, expected) == (2, 2)
+    assert free_questions.phrases_right(expected, "Red with the word cat, then blue with silence.") == (1, 2)
+    assert free_questions.phrases_right(expected, "Blue with silence.") == (0, 2)
+    assert free_questions.phrases_right(expected, expected[:-1] + ", then red with silence.") == (2, 3)
 
 
 def test_only_the_whole_answer_counts() -> None:

@@ -72,6 +72,8 @@ def run(settings: Settings) -> dict[str, Any]:
     Raises:
         InvalidValueError: the folder holds a run of other settings.
     """
+    if settings.questions != "free" and any(ARMS[name].dropped for name in settings.arms):
+        raise InvalidValueError("arms: modality-dropout needs questions that one stream can answer (questions: free)")
     _check_settings(settings)
     material = prepare(settings)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:  # one core for each

@@ -1,7 +1,7 @@
 """Questions without a clip."""
 
 # Answered by the language model itself before training, as rows of training that keep it able to answer text. There are
-# many: a few would be learned by heart, and others answered ever less as before.
+# many, since training would overfit to a few.
 _FORMS = {
     "What is {}?": (
         "water made of", "the moon", "a verb", "a triangle", "bread made of", "ice", "a house", "gravity", "a computer",

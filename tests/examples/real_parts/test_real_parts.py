@@ -114,6 +114,12 @@ def test_questions_hold_what_tells_the_scene_and_not_the_answer() -> None:
     assert not set(TEXT_TRAINING) & set(TEXT_HELD_OUT)
 
 
+def test_dropout_needs_questions_for_one_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--out", str(tmp_path), "--arms", "modality-dropout"]) == 2
+    assert "one stream" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_free_questions_have_the_answers_of_the_scenes() -> None:
     clip = clip_of(5)
     scenes = list(clip.scenes)
